@@ -1,0 +1,20 @@
+"""Component: tools schema -> tool-use conversations."""
+
+from kfp import dsl
+from kfp.dsl import Dataset, Output
+
+from components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def tooldata(config: dict, store: str, out: Output[Dataset]):
+    """Make tool-use conversations from a tools schema.
+
+    Args:
+        config: Settings of the phase `tooldata` (see docs/phases.md).
+        store: Where artifacts go, s3://bucket/prefix.
+        out: The artifact made, or found by its content key.
+    """
+    from mantus.launch.component import perform
+
+    perform("tooldata", config, store, out, {})

@@ -1,0 +1,195 @@
+"""The command line: `mantus <verb>`, one verb a phase, flags made from the phase's Config; nothing else.
+
+It imports a phase only when its verb is asked for.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mantus
+
+RECIPE = "recipes/laptop.yaml"
+
+COMMANDS: dict[str, str] = {
+    "run": "run the whole pipeline on this machine",
+    "serve": "serve a release behind an OpenAI-compatible endpoint",
+    "agent": "talk to the agent, or ask it one question",
+    "gc": "remove half-written artifacts from a store",
+    "compile": "write the pipelines as KFP IR YAML",
+    "lm-eval": "lm-evaluation-harness with `--model mantus` known to it",
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point. Exit 0, 2 when the user's input is wrong, 1 when something else failed; one line says what."""
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        sys.exit(_dispatch(words))
+    except ValueError as error:
+        _end(error, 2)
+    except (OSError, RuntimeError) as error:
+        _end(error, 1)
+    except KeyboardInterrupt:
+        _end("interrupted; run the same command again to go on", 130)
+
+
+def _end(message: object, code: int) -> None:
+    text = " ".join(str(message).split())
+    print(f"mantus: {text}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _dispatch(words: list[str]) -> int:
+    verb = words[0] if words else "--help"
+    if verb in ("-h", "--help"):
+        print(_overview())
+        return 0
+    if verb == "--version":
+        print(f"mantus {mantus.__version__}")
+        return 0
+    command = _commands().get(verb)
+    if command is not None:
+        return command(words[1:])
+    from mantus.launch.phases import PHASES
+
+    if verb not in PHASES:
+        raise ValueError(f"{verb}: no such verb; `mantus --help` lists them")
+    return _phase(verb, words[1:])
+
+
+def _commands() -> dict[str, Callable[[list[str]], int]]:
+    return {"run": _run, "serve": _serve, "agent": _agent, "gc": _gc, "compile": _compile, "lm-eval": _lm_eval}
+
+
+def _overview() -> str:
+    lines = ["usage: mantus <verb> [--config recipe.yaml] [--set section.field=value] ...", "", "phases:"]
+    lines += [f"  {verb:<10} {summary}" for verb, summary in _phase_summaries() if verb != "agent"]
+    lines += ["", "more:", *(f"  {verb:<10} {summary}" for verb, summary in COMMANDS.items())]
+    return "\n".join([*lines, "", "`mantus <verb> --help` shows its fields."])
+
+
+def _phase_summaries() -> list[tuple[str, str]]:
+    from mantus.launch.phases import PHASES
+
+    return [(verb, phase.summary) for verb, phase in PHASES.items()]
+
+
+def _phase(verb: str, words: list[str]) -> int:
+    """Run one phase: its section of the recipe, then its flags on top."""
+    from mantus.launch.phases import PHASES, parse_config
+    from mantus.launch.recipe import SECTIONS, load_recipe
+
+    config = PHASES[verb].config
+    parser = argparse.ArgumentParser(f"mantus {verb}", description=PHASES[verb].summary)
+    parser.add_argument("--config", default="", help="a recipe; its section with the verb's name is used")
+    parser.add_argument("--section", default="", help="another section of the recipe (sft_chat, evaluate_model)")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="one field, dotted")
+    parser.add_argument("--print-config", action="store_true", help="print the resolved config and stop")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be made, make nothing")
+    parser.add_argument("--json", action="store_true", help="print the manifest as JSON")
+    for name, info in config.model_fields.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", dest=f"field_{name}", metavar="V", help=info.description)
+    given = parser.parse_args(words)
+    section = given.section or next(name for name, phase in SECTIONS.items() if phase == verb)
+    recipe = load_recipe(given.config, []) if given.config else {}
+    values = dict(recipe.get(section) or {})
+    if recipe.get("store"):
+        values.setdefault("store", recipe["store"])
+    _apply(values, given, list(config.model_fields))
+    checked = parse_config(verb, values)
+    if given.print_config or given.dry_run:
+        print(json.dumps(checked.model_dump(mode="json"), indent=1))
+        return 0
+    manifest = PHASES[verb].run(checked)
+    shown = {"uri": manifest.uri, "cached": manifest.cached, "stats": manifest.stats}
+    print(json.dumps(shown) if given.json else f"{'cached ' if manifest.cached else ''}{manifest.uri}")
+    return 0
+
+
+def _apply(values: dict[str, Any], given: argparse.Namespace, names: list[str]) -> None:
+    import yaml
+
+    from mantus.launch.recipe import apply_override
+
+    for name in names:
+        text = getattr(given, f"field_{name}")
+        if text is not None:
+            values[name] = text if name == "store" else yaml.safe_load(text)
+    for override in given.set:
+        apply_override(values, override)
+
+
+def _run(words: list[str]) -> int:
+    """Run the whole pipeline here."""
+    from mantus.launch.recipe import check_recipe, load_recipe
+
+    parser = argparse.ArgumentParser("mantus run", description=COMMANDS["run"])
+    parser.add_argument("--config", default=RECIPE, help="a recipe (default %(default)s)")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", help="one field, dotted")
+    parser.add_argument("--home", default=".mantus", help="folder for everything made (default %(default)s)")
+    parser.add_argument("--store", default="", help="s3://bucket/prefix instead of the embedded S3 server")
+    parser.add_argument("--dry-run", "--print-config", action="store_true", help="print the checked recipe and stop")
+    given = parser.parse_args(words)
+    recipe = load_recipe(given.config, given.set)
+    if given.dry_run:
+        print(json.dumps(check_recipe(recipe), indent=1))
+        return 0
+    from mantus.launch.local import run_pipeline
+    from mantus.launch.summary import conclude
+
+    print(f"mantus run: {given.config}; everything goes to {given.home}/", flush=True)
+    return conclude(run_pipeline(recipe, Path(given.home), given.store), Path(given.home))
+
+
+def _serve(words: list[str]) -> int:
+    from mantus.launch.config_flags import from_flags
+    from mantus.serving.config import ServeConfig
+
+    return _foreground("serve", ServeConfig, words, from_flags)
+
+
+def _foreground(verb: str, config: Any, words: list[str], from_flags: Any) -> int:
+    from mantus.serving.server import serve
+
+    serve(from_flags(verb, config, words))
+    return 0
+
+
+def _agent(words: list[str]) -> int:
+    raise NotImplementedError
+
+
+def _gc(words: list[str]) -> int:
+    """Remove what crashed runs left in a store."""
+    from mantus.storage.gc import collect_garbage
+
+    parser = argparse.ArgumentParser("mantus gc", description=COMMANDS["gc"])
+    parser.add_argument("--store", required=True, help="s3://bucket/prefix or file:///path")
+    parser.add_argument("--older-than", type=float, default=24.0, help="hours without a write (default %(default)s)")
+    given = parser.parse_args(words)
+    removed = collect_garbage(given.store, given.older_than * 3600)
+    print("\n".join(removed) if removed else "nothing to remove")
+    return 0
+
+
+def _compile(words: list[str]) -> int:
+    """Write every pipeline as IR YAML."""
+    parser = argparse.ArgumentParser("mantus compile", description=COMMANDS["compile"])
+    parser.add_argument("--out", default="build/pipelines", help="folder (default %(default)s)")
+    given = parser.parse_args(words)
+    from mantus.launch.compile import compile_pipelines
+
+    for path in compile_pipelines(Path(given.out)):
+        print(path)
+    return 0
+
+
+def _lm_eval(words: list[str]) -> int:
+    from mantus.evaluation.__main__ import main as lm_eval
+
+    lm_eval(words)
+    return 0
