@@ -8,7 +8,6 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import mantus
 
@@ -80,47 +79,20 @@ def _phase_summaries() -> list[tuple[str, str]]:
 
 def _phase(verb: str, words: list[str]) -> int:
     """Run one phase: its section of the recipe, then its flags on top."""
-    from mantus.launch.phases import PHASES, parse_config
-    from mantus.launch.recipe import SECTIONS, load_recipe
+    from mantus.launch.flags import read_flags
+    from mantus.launch.phases import PHASES
+    from mantus.launch.recipe import SECTIONS
 
-    config = PHASES[verb].config
-    parser = argparse.ArgumentParser(f"mantus {verb}", description=PHASES[verb].summary)
-    parser.add_argument("--config", default="", help="a recipe; its section with the verb's name is used")
-    parser.add_argument("--section", default="", help="another section of the recipe (sft_chat, evaluate_model)")
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="one field, dotted")
-    parser.add_argument("--print-config", action="store_true", help="print the resolved config and stop")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be made, make nothing")
-    parser.add_argument("--json", action="store_true", help="print the manifest as JSON")
-    for name, info in config.model_fields.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", dest=f"field_{name}", metavar="V", help=info.description)
-    given = parser.parse_args(words)
-    section = given.section or next(name for name, phase in SECTIONS.items() if phase == verb)
-    recipe = load_recipe(given.config, []) if given.config else {}
-    values = dict(recipe.get(section) or {})
-    if recipe.get("store"):
-        values.setdefault("store", recipe["store"])
-    _apply(values, given, list(config.model_fields))
-    checked = parse_config(verb, values)
-    if given.print_config or given.dry_run:
-        print(json.dumps(checked.model_dump(mode="json"), indent=1))
+    phase = PHASES[verb]
+    section = next(name for name, owner in SECTIONS.items() if owner == verb)
+    given = read_flags(verb, phase.summary, phase.config, words, section)
+    if given.show_only:
+        print(json.dumps(given.config.model_dump(mode="json"), indent=1))
         return 0
-    manifest = PHASES[verb].run(checked)
+    manifest = phase.run(given.config)
     shown = {"uri": manifest.uri, "cached": manifest.cached, "stats": manifest.stats}
     print(json.dumps(shown) if given.json else f"{'cached ' if manifest.cached else ''}{manifest.uri}")
     return 0
-
-
-def _apply(values: dict[str, Any], given: argparse.Namespace, names: list[str]) -> None:
-    import yaml
-
-    from mantus.launch.recipe import apply_override
-
-    for name in names:
-        text = getattr(given, f"field_{name}")
-        if text is not None:
-            values[name] = text if name == "store" else yaml.safe_load(text)
-    for override in given.set:
-        apply_override(values, override)
 
 
 def _run(words: list[str]) -> int:
@@ -146,21 +118,25 @@ def _run(words: list[str]) -> int:
 
 
 def _serve(words: list[str]) -> int:
-    from mantus.launch.config_flags import from_flags
+    """Serve a release in the foreground."""
+    from mantus.launch.flags import read_flags
     from mantus.serving.config import ServeConfig
 
-    return _foreground("serve", ServeConfig, words, from_flags)
-
-
-def _foreground(verb: str, config: Any, words: list[str], from_flags: Any) -> int:
+    given = read_flags("serve", COMMANDS["serve"], ServeConfig, words, "serve")
+    if given.show_only:
+        print(json.dumps(given.config.model_dump(mode="json"), indent=1))
+        return 0
     from mantus.serving.server import serve
 
-    serve(from_flags(verb, config, words))
+    serve(given.config)
     return 0
 
 
 def _agent(words: list[str]) -> int:
-    raise NotImplementedError
+    """Talk to the agent; with `--release` or `--tasks` run the phase instead."""
+    from mantus.agent.chat import main as talk
+
+    return talk(words)
 
 
 def _gc(words: list[str]) -> int:

@@ -79,4 +79,6 @@ def table(rows: list[dict[str, Any]]) -> str:
         for row in rows
     ]
     widths = [max(len(line[column]) for line in lines) for column in range(5)] if lines else []
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )

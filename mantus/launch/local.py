@@ -149,7 +149,7 @@ def _execute(sections: dict[str, dict[str, Any]], store: str, folder: Path, scre
         workspace_root=str(folder / "workspace"),
         raise_on_error=True,
     )
-    real, sys.stdout = sys.stdout, screen  # type: ignore[assignment]
+    real, sys.stdout = sys.stdout, screen
     try:
         life(store=store, **sections)
     except RuntimeError as error:

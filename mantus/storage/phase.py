@@ -50,7 +50,7 @@ class PhaseConfig(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise ValueError("; ".join(_field_error(where, item) for item in error.errors())) from None
+            raise ValueError("; ".join(field_error(where, item) for item in error.errors())) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +191,8 @@ def _as_list(value: Any) -> list[Manifest]:
     return value if isinstance(value, list) else [value]
 
 
-def _field_error(where: str, item: Any) -> str:
+def field_error(where: str, item: Any) -> str:
+    """One line for one of pydantic's errors: field, what is wrong, the value given."""
     name = ".".join([where, *(str(part) for part in item["loc"])])
     shown = "" if item["type"] == "missing" else f" (got {item['input']!r})"
     return f"{name}: {item['msg'].lower()}{shown}"

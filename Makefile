@@ -1,0 +1,50 @@
+# `make` alone prints help. Every target does its own set-up; a second call installs nothing.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+RECIPE ?= recipes/laptop.yaml
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run serve agent compile test e2e lint type format clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## make the virtual environment and install Mantus with its pinned dependencies
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,dev]'
+	touch $@
+
+run: $(READY) ## a model's whole life on this machine (RECIPE=recipes/laptop.yaml)
+	$(BIN)/mantus run --config $(RECIPE)
+
+serve: $(READY) ## serve the finished release at http://127.0.0.1:8080/v1
+	$(BIN)/mantus serve
+
+agent: $(READY) ## talk to the agent (needs `make serve` in another terminal)
+	$(BIN)/mantus agent
+
+compile: $(READY) ## write the pipelines as KFP IR YAML to build/pipelines
+	$(BIN)/mantus compile
+
+test: $(READY) ## lint, types and the fast tests
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	$(BIN)/python -m pytest -m "not slow"
+
+e2e: $(READY) ## the slow proofs: runs, kills, bad input; writes .mantus/runs/latest/figures.json
+	$(BIN)/python -m pytest -m slow
+
+lint: $(READY) ## ruff
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+type: $(READY) ## mypy --strict
+	$(BIN)/mypy
+
+format: $(READY) ## ruff format and safe fixes
+	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+clean: ## remove everything made here (.venv, .mantus, build)
+	rm -rf $(VENV) .mantus build *.egg-info

@@ -1,0 +1,57 @@
+"""Flags of one verb: made from its Config, laid over its section of a recipe, validated.
+
+It knows pydantic fields and recipes, not what a verb does.
+"""
+
+import argparse
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from mantus.launch.recipe import apply_override, load_recipe
+from mantus.storage.phase import field_error
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the user gave: the checked config, and how to answer."""
+
+    config: Any
+    json: bool
+    show_only: bool
+
+
+def read_flags(verb: str, summary: str, config: type[BaseModel], words: list[str], section: str) -> Given:
+    """Parse a verb's words. ValueError with one line naming field and value; `--help` prints and exits."""
+    given = _parser(verb, summary, config).parse_args(words)
+    recipe = load_recipe(given.config, []) if given.config else {}
+    values = dict(recipe.get(given.section or section) or {})
+    if recipe.get("store") and "store" in config.model_fields:
+        values.setdefault("store", recipe["store"])
+    for name, info in config.model_fields.items():
+        text = getattr(given, f"field_{name}")
+        if text is not None:
+            values[name] = text if info.annotation is str else yaml.safe_load(text)
+    for override in given.set:
+        apply_override(values, override)
+    try:
+        checked = config.model_validate(values)
+    except ValidationError as error:
+        raise ValueError("; ".join(field_error(verb, item) for item in error.errors())) from None
+    return Given(checked, given.json, given.print_config or given.dry_run)
+
+
+def _parser(verb: str, summary: str, config: type[BaseModel]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(f"mantus {verb}", description=summary)
+    parser.add_argument("--config", default="", help="a recipe; its section with the verb's name is used")
+    parser.add_argument("--section", default="", help="another section of the recipe (sft_tools, evaluate_release)")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="one field, dotted")
+    parser.add_argument("--print-config", action="store_true", help="print the resolved config and stop")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, make nothing")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    for name, info in config.model_fields.items():
+        shown = (info.description or "").replace("%", "%%")
+        parser.add_argument(f"--{name.replace('_', '-')}", dest=f"field_{name}", metavar="VALUE", help=shown)
+    return parser
