@@ -11,9 +11,9 @@ from mantus.launch.phases import PHASES
 
 HEAD = """# Phases and their fields
 
-Made by `python -m mantus.launch.reference docs/phases.md`; a test holds it to the code. Every field is a flag of the verb
-(`mantus clean --min-words 20`), a field of the recipe's section, and an entry of the pipeline's parameter of that name.
-Fields marked *runtime* say how to run, not what to make: they stay out of the content key.
+Made by `python -m mantus.launch.reference docs/phases.md`; a test holds it to the code. Every field is a flag of
+the verb (`mantus clean --min-words 20`), a field of the recipe's section, and an entry of the pipeline's
+parameter of that name. Fields marked *runtime* say how to run, not what to make: they stay out of the content key.
 """
 
 
@@ -25,10 +25,8 @@ def reference() -> str:
 def _section(verb: str) -> str:
     phase = PHASES[verb]
     rows = [_row(name, info) for name, info in phase.config.model_fields.items() if name != "store"]
-    return (
-        f"\n## {verb}\n\n{phase.summary[0].upper()}{phase.summary[1:]}.\n\n| field | default | meaning |\n|---|---|---|\n"
-        + "".join(rows)
-    )
+    title = f"\n## {verb}\n\n{phase.summary[0].upper()}{phase.summary[1:]}.\n\n"
+    return title + "| field | default | meaning |\n|---|---|---|\n" + "".join(rows)
 
 
 def _row(name: str, info: Any) -> str:
@@ -37,7 +35,7 @@ def _row(name: str, info: Any) -> str:
     if len(default) > 60:
         default = "see the code"
     meaning = " ".join((info.description or "").split()) + (" *(runtime)*" if extra.get("runtime") else "")
-    return f"| `{name}` | {default} | {meaning} |\n".replace("\n|", "\n|")
+    return f"| `{name}` | {default} | {meaning} |\n"
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def test_a_wrong_override_is_named(override: str, named: str):
 
 
 def test_a_missing_recipe_is_named():
-    with pytest.raises(ValueError, match="nowhere.yaml: no such file"):
+    with pytest.raises(ValueError, match=r"nowhere\.yaml: no such file"):
         load_recipe("nowhere.yaml", [])
 
 
