@@ -1,0 +1,166 @@
+"""What a tool may touch: files beneath one folder, and a child process with limits, a clean environment and a deadline.
+
+It does not know tools or models. Covered: paths (.., absolute, symbolic and hard links, devices), time, processor time,
+file size, secrets in the environment, orphans. Not covered: the network and files opened by other means than
+`open_beneath`; for code that is not trusted put the whole agent in a container.
+"""
+
+import importlib
+import json
+import os
+import resource
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from mantus.agent.tools import ToolError
+
+MAX_FILE_BYTES = 1 << 16
+MAX_RESULT_CHARS = 1 << 20
+MAX_DEPTH = 8
+FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class DeadlineExceeded(Exception):
+    """The child process did not end in time and was killed."""
+
+
+def open_beneath(root: Path, path: str, flags: int, make_folders: bool = False) -> int:
+    """Open a regular file beneath `root`; the descriptor. No component is followed when it is a link.
+
+    Each folder is opened relative to the one above it, so nothing can be exchanged between a check and its use.
+    Never pass O_TRUNC: a hard link is refused only once it is open. ToolError says in short what is wrong.
+    """
+    *folders, name = _components(path)
+    opened = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for folder in folders:
+            if make_folders:
+                _make_folder(folder, opened)
+            inner = os.open(folder, FOLDER_FLAGS, dir_fd=opened)
+            os.close(opened)
+            opened = inner
+        leaf_flags = flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        leaf = os.open(name, leaf_flags, 0o644, dir_fd=opened)
+    except FileNotFoundError:
+        raise ToolError(f"no such file: {path}") from None
+    except (OSError, ValueError):
+        raise ToolError(f"cannot open: {path}") from None
+    finally:
+        os.close(opened)
+    status = os.fstat(leaf)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+        os.close(leaf)
+        raise ToolError(f"not a plain file: {path}")
+    return leaf
+
+
+def _components(path: str) -> list[str]:
+    parts = list(PurePosixPath(path).parts)
+    if not parts or path.startswith("/") or path.endswith("/") or ".." in parts or "\0" in path:
+        raise ToolError("path must name a file in the working folder, such as notes.txt")
+    if len(parts) > MAX_DEPTH:
+        raise ToolError(f"path is deeper than {MAX_DEPTH} folders")
+    return parts
+
+
+def _make_folder(name: str, parent: int) -> None:
+    try:
+        os.mkdir(name, 0o755, dir_fd=parent)
+    except FileExistsError:
+        pass
+
+
+def run_child(target: str, settings: Mapping[str, Any], arguments: Mapping[str, Any], timeout_s: float) -> str:
+    """Call the function `target` ('module:name') in a child process; its result.
+
+    ToolError is passed on. DeadlineExceeded when it took longer than `timeout_s`; ChildProcessError when it died or
+    failed, with the kind of failure as its message. The child and its own children are killed in every case.
+    """
+    request = json.dumps({"target": target, "settings": dict(settings), "arguments": dict(arguments)})
+    child = subprocess.Popen(
+        [sys.executable, "-P", "-m", "mantus.agent.sandbox"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        env=_environment(timeout_s),
+        start_new_session=True,
+    )
+    try:
+        output, _ = child.communicate(request.encode(), timeout=max(timeout_s, 0))
+    except subprocess.TimeoutExpired:
+        raise DeadlineExceeded(target) from None
+    finally:
+        _kill_group(child)
+    return _read_reply(output)
+
+
+def _environment(timeout_s: float) -> dict[str, str]:
+    """Nothing of the host's environment but what Python needs: a tool sees no credentials."""
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
+    paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
+    return {**kept, "PYTHONPATH": paths, "PYTHONUTF8": "1", "MANTUS_CHILD_SECONDS": str(int(timeout_s) + 2)}
+
+
+def _kill_group(child: subprocess.Popen[bytes]) -> None:
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    child.wait()
+    for stream in (child.stdin, child.stdout):
+        if stream is not None:
+            stream.close()
+
+
+def _read_reply(output: bytes) -> str:
+    try:
+        reply = json.loads(output)
+    except ValueError:
+        raise ChildProcessError("died") from None
+    if "refused" in reply:
+        raise ToolError(reply["refused"])
+    if "failed" in reply:
+        raise ChildProcessError(reply["failed"])
+    return str(reply["result"])
+
+
+def _serve_one_call() -> None:
+    """The child's side: one request on standard input, one reply on what was standard output."""
+    _limit_this_process()
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    request = json.load(sys.stdin)
+    module, _, name = request["target"].partition(":")
+    function = getattr(importlib.import_module(module), name)
+    function = getattr(function, "function", function)
+    try:
+        result = str(function(**request["arguments"], **request["settings"]))
+        reply = {"result": result[:MAX_RESULT_CHARS]}
+    except ToolError as error:
+        reply = {"refused": str(error)}
+    except Exception as error:  # noqa: BLE001  a tool is foreign code: whatever it raises is a failed call
+        reply = {"failed": type(error).__name__}
+    json.dump(reply, replies)
+    replies.flush()
+
+
+def _limit_this_process() -> None:
+    seconds = int(os.environ["MANTUS_CHILD_SECONDS"])
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds * 4, seconds * 4))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_FILE_BYTES, MAX_FILE_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        import ctypes
+
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    _serve_one_call()

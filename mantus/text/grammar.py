@@ -1,0 +1,189 @@
+"""Tool schemas as grammars in EBNF whose bytes equal those of `format_call`, for constrained decoding.
+
+It knows a subset of JSON Schema and refuses the rest by name; engines compile what it writes.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+MAX_STRING = 1024
+ANNOTATIONS = {"description", "title", "default", "examples", "$schema", "$defs", "format", "deprecated", "x-order"}
+KNOWN: dict[str, set[str]] = {
+    "object": {"properties", "required", "additionalProperties"},
+    "string": {"minLength", "maxLength"},
+    "integer": set(),
+    "number": set(),
+    "boolean": set(),
+    "null": set(),
+    "array": {"items", "minItems", "maxItems"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """A call of one tool: fixed text, an EBNF grammar (rule `root`) for the arguments object, fixed text."""
+
+    begin: str
+    arguments: str
+    end: str
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """What a reply must look like: free text with `tags` in it, or wholly the EBNF grammar `ebnf`."""
+
+    tags: tuple[Tag, ...] = ()
+    ebnf: str = ""
+
+
+def tool_constraint(tools: Sequence[dict[str, Any]], choice: str = "auto", parallel: bool = True) -> Constraint:
+    """The constraint for offered tools.
+
+    choice: 'auto' (text, calls must be valid), 'required' (calls only), or a tool's name (that call only).
+    ValueError names a tool or keyword that cannot be constrained.
+    """
+    functions = [tool["function"] for tool in tools]
+    if choice not in ("auto", "required"):
+        functions = [function for function in functions if function["name"] == choice]
+        if not functions:
+            raise ValueError(f"tool_choice: {choice!r} is not among the offered tools")
+    if choice == "auto":
+        return Constraint(tags=tuple(_tag(function) for function in functions))
+    rules: dict[str, str] = {}
+    options = []
+    for index, function in enumerate(functions):
+        root = _Rules(rules, f"t{index}", function["name"]).add(function.get("parameters") or {}, "")
+        begin, end = _frame(function["name"])
+        options.append(f"{_quote(begin)} {root} {_quote(end)}")
+    rules["call"] = " | ".join(options)
+    more = f"({_quote(chr(10))} call)*" if parallel and choice == "required" else ""
+    return Constraint(ebnf=_print({"root": f"call {more}".strip(), **rules}))
+
+
+def schema_constraint(schema: dict[str, Any]) -> Constraint:
+    """The constraint for a reply that is one JSON value of this schema."""
+    rules: dict[str, str] = {}
+    root = _Rules(rules, "j", "response_format").add(schema, "")
+    return Constraint(ebnf=_print({"root": root, **rules}))
+
+
+def check_tools(tools: Sequence[dict[str, Any]]) -> None:
+    """ValueError names the tool, the place and the keyword that cannot be constrained."""
+    for tool in tools:
+        _Rules({}, "t", tool["function"]["name"]).add(tool["function"].get("parameters") or {}, "")
+
+
+def _frame(name: str) -> tuple[str, str]:
+    return f'<tool_call>\n{{"name": {json.dumps(name, ensure_ascii=False)}, "arguments": ', "}\n</tool_call>"
+
+
+def _tag(function: dict[str, Any]) -> Tag:
+    rules: dict[str, str] = {}
+    root = _Rules(rules, "a", function["name"]).add(function.get("parameters") or {}, "")
+    begin, end = _frame(function["name"])
+    return Tag(begin, _print({"root": root, **rules}), end)
+
+
+def _print(rules: dict[str, str]) -> str:
+    return "".join(f"{name} ::= {body}\n" for name, body in rules.items())
+
+
+def _quote(text: str) -> str:
+    """A grammar literal."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+
+
+def _literal(value: Any) -> str:
+    return _quote(json.dumps(value, ensure_ascii=False))
+
+
+@dataclass
+class _Rules:
+    """Collects the rules of one schema; rule names start with `prefix`."""
+
+    rules: dict[str, str]
+    prefix: str
+    owner: str
+    definitions: Any = None
+
+    def add(self, schema: dict[str, Any], place: str) -> str:
+        """The name of the rule for `schema`, which stands at `place`."""
+        if self.definitions is None:
+            self.definitions = schema.get("$defs", {})
+        schema = self._resolve(schema, place)
+        name = f"{self.prefix}{len(self.rules)}"
+        self.rules[name] = ""  # holds the place, so that nested rules get other names
+        self.rules[name] = self._body(schema, place)
+        return name
+
+    def _resolve(self, schema: dict[str, Any], place: str) -> dict[str, Any]:
+        if "$ref" not in schema:
+            return schema
+        target = schema["$ref"].removeprefix("#/$defs/")
+        if target not in self.definitions or place.count("/") > 16:
+            raise ValueError(f"tool {self.owner}: {place or '/'}: $ref {schema['$ref']!r} cannot be followed")
+        found: dict[str, Any] = self.definitions[target]
+        return found
+
+    def _body(self, schema: dict[str, Any], place: str) -> str:
+        if "const" in schema:
+            return _literal(schema["const"])
+        if "enum" in schema:
+            return " | ".join(_literal(value) for value in schema["enum"])
+        for key in ("anyOf", "oneOf"):
+            if key in schema:
+                return " | ".join(self.add(item, f"{place}/{key}") for item in schema[key])
+        kind = schema.get("type") or "object"
+        if isinstance(kind, list):
+            return " | ".join(self.add({**schema, "type": item}, place) for item in kind)
+        if kind not in KNOWN:
+            raise ValueError(f"tool {self.owner}: {place or '/'}: type {kind!r} is unknown")
+        unknown = sorted(set(schema) - KNOWN[kind] - ANNOTATIONS - {"type"})
+        if unknown:
+            raise ValueError(f"tool {self.owner}: {place or '/'}: keyword {unknown[0]!r} is not supported")
+        body: str = getattr(self, f"_{kind}")(schema, place)
+        return body
+
+    def _object(self, schema: dict[str, Any], place: str) -> str:
+        """Properties in schema order; optional ones may be left out. No property, no key: `{}`."""
+        required = set(schema.get("required", ()))
+        items = []
+        for name, value in schema.get("properties", {}).items():
+            rule = self.add(value, f"{place}/{name}")
+            items.append((f"{_quote(json.dumps(name, ensure_ascii=False) + ': ')} {rule}", name in required))
+        return f'"{{" {self._members(items)} "}}"' if items else '"{}"'
+
+    def _members(self, items: list[tuple[str, bool]]) -> str:
+        """Comma-separated members with optional ones: one alternative for each possible first member."""
+        options = []
+        for index, (body, needed) in enumerate(items):
+            rest = "".join(f' (", " {b})' + ("" if r else "?") for b, r in items[index + 1 :])
+            options.append(body + rest)
+            if needed:
+                return f"({' | '.join(options)})"
+        return f"({' | '.join(options)})?"
+
+    def _string(self, schema: dict[str, Any], _: str) -> str:
+        low, high = schema.get("minLength", 0), min(schema.get("maxLength", MAX_STRING), MAX_STRING)
+        letter = '([^"\\\\\\x00-\\x1f] | "\\\\" ["\\\\/bfnrt])'
+        return f'"\\"" {letter}{{{low},{high}}} "\\""'
+
+    def _integer(self, *_: Any) -> str:
+        return '"-"? ("0" | [1-9] [0-9]{0,17})'
+
+    def _number(self, *_: Any) -> str:
+        return '"-"? ("0" | [1-9] [0-9]{0,17}) ("." [0-9]{1,17})?'
+
+    def _boolean(self, *_: Any) -> str:
+        return '"true" | "false"'
+
+    def _null(self, *_: Any) -> str:
+        return '"null"'
+
+    def _array(self, schema: dict[str, Any], place: str) -> str:
+        item = self.add(schema.get("items") or {"type": "string"}, f"{place}/items")
+        low, high = schema.get("minItems", 0), schema.get("maxItems", 64)
+        body = f'{item} (", " {item}){{{max(low - 1, 0)},{max(high - 1, 0)}}}'
+        return f'"[" {body} "]"' if low else f'"[" ({body})? "]"'

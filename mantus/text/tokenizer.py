@@ -1,0 +1,206 @@
+"""Byte-level BPE: train it, write it as Hugging Face files, encode untrusted text without special tokens.
+
+It knows bytes and ids, not turns or tools (chat.py).
+"""
+
+import codecs
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+TAG_TOKENS = (
+    "<tools>",
+    "</tools>",
+    "<tool_call>",
+    "</tool_call>",
+    "<tool_response>",
+    "</tool_response>",
+    "<think>",
+    "</think>",
+)
+SPECIAL_TOKENS = CONTROL_TOKENS + TAG_TOKENS
+"""The last ids of every vocabulary. Tags are not `special` for Hugging Face, so that decoders and grammars see them."""
+
+PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+"""Qwen2's pre-tokenizer, which every converter knows; each digit is a token of its own."""
+
+NUM_BYTES = 256
+
+
+class Tokenizer:
+    """A vocabulary in memory. Ids are identical to those of Hugging Face's tokenizer for the same folder."""
+
+    def __init__(self, ranks: dict[bytes, int], special: dict[str, int]) -> None:
+        import tiktoken
+
+        self.special = special
+        self.vocab_size = len(ranks) + len(special)
+        self.eot_id = special["<|endoftext|>"]
+        self.im_start_id = special["<|im_start|>"]
+        self.im_end_id = special["<|im_end|>"]
+        self._encoding = tiktoken.Encoding("mantus", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens=special)
+        self._bytes = {rank: token for token, rank in ranks.items()}
+        self._bytes.update({rank: text.encode() for text, rank in special.items()})
+
+    @classmethod
+    def load(cls, folder: Path) -> "Tokenizer":
+        """Read `tokenizer.json`. ValueError when it is not one of ours (rank-ordered byte-level BPE)."""
+        path = Path(folder) / "tokenizer.json"
+        if not path.is_file():
+            raise ValueError(f"{folder}: no tokenizer.json here")
+        stored = json.loads(path.read_bytes())
+        special = {entry["content"]: entry["id"] for entry in stored["added_tokens"]}
+        letters = {letter: byte for byte, letter in _byte_letters().items()}
+        ranks = {
+            bytes(letters[letter] for letter in token): rank
+            for token, rank in stored["model"]["vocab"].items()
+            if token not in special
+        }
+        if not set(SPECIAL_TOKENS) <= set(special) or sorted(ranks.values()) != list(range(len(ranks))):
+            raise ValueError(f"{path}: not a Mantus tokenizer; train one with `mantus tokenizer`")
+        return cls(ranks, special)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of untrusted text: no text, whatever it says, yields a special token."""
+        return self._encoding.encode_ordinary(text)
+
+    def encode_batch(self, texts: Sequence[str], threads: int = 2) -> list[list[int]]:
+        """`encode` for many texts at once."""
+        return self._encoding.encode_ordinary_batch(list(texts), num_threads=threads)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of ids; special tokens appear as their names, padding ids as nothing, broken UTF-8 as U+FFFD."""
+        return b"".join(self.token_bytes(index) for index in ids).decode("utf-8", "replace")
+
+    def token_bytes(self, index: int) -> bytes:
+        """The bytes of one id; b'' for the padding beyond the vocabulary."""
+        return self._bytes.get(index, b"")
+
+    def decoder(self) -> "IncrementalDecoder":
+        """A decoder for one stream of ids."""
+        return IncrementalDecoder(self)
+
+
+class IncrementalDecoder:
+    """Decodes a stream of ids, holding back bytes that do not yet make a character."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, index: int) -> str:
+        """The text that this id completes, '' when it completes none."""
+        return self._utf8.decode(self._tokenizer.token_bytes(index))
+
+    def finish(self) -> str:
+        """What was held back, as replacement characters."""
+        return self._utf8.decode(b"", final=True)
+
+
+def train(texts: Iterable[str], vocab_size: int, out: Path) -> None:
+    """Learn a vocabulary of `vocab_size` tokens, special ones included, and write it to `out` as HF files.
+
+    ValueError when vocab_size is too small, or the text too little to give that many tokens.
+    """
+    import rustbpe
+
+    if vocab_size < NUM_BYTES + len(SPECIAL_TOKENS):
+        raise ValueError(f"vocab_size: {vocab_size} is below {NUM_BYTES + len(SPECIAL_TOKENS)} (bytes and specials)")
+    wanted = vocab_size - len(SPECIAL_TOKENS)
+    trainer = rustbpe.Tokenizer()
+    trainer.train_from_iterator(iter(texts), wanted, pattern=PATTERN)
+    ranks = {bytes(token): rank for token, rank in trainer.get_mergeable_ranks()}
+    if len(ranks) < wanted:
+        raise ValueError(f"vocab_size: the text gives only {len(ranks) + len(SPECIAL_TOKENS)} tokens, not {vocab_size}")
+    write_files(ranks, out)
+
+
+def write_files(ranks: dict[bytes, int], out: Path) -> None:
+    """Write `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja`; the same ranks give the same bytes."""
+    from mantus.text.chat import CHAT_TEMPLATE
+
+    out.mkdir(parents=True, exist_ok=True)
+    special = {name: len(ranks) + index for index, name in enumerate(SPECIAL_TOKENS)}
+    (out / "tokenizer.json").write_text(json.dumps(_tokenizer_json(ranks, special), ensure_ascii=False))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": "<|im_end|>",
+        "pad_token": "<|endoftext|>",
+        "bos_token": None,
+        "unk_token": None,
+        "add_bos_token": False,
+        "add_prefix_space": False,
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": 1 << 20,
+    }
+    (out / "tokenizer_config.json").write_text(json.dumps(config, indent=1))
+    (out / "chat_template.jinja").write_text(CHAT_TEMPLATE)
+
+
+def _tokenizer_json(ranks: dict[bytes, int], special: dict[str, int]) -> dict[str, Any]:
+    letters = _byte_letters()
+
+    def spell(token: bytes) -> str:
+        return "".join(letters[byte] for byte in token)
+
+    added = [
+        {
+            "id": index,
+            "content": name,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+            "special": name in CONTROL_TOKENS,
+        }
+        for name, index in special.items()
+    ]
+    ordered = sorted(ranks, key=ranks.__getitem__)
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
+    split = {"type": "Split", "pattern": {"Regex": PATTERN}, "behavior": "Isolated", "invert": False}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": added,
+        "normalizer": None,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
+        "post_processor": None,
+        "decoder": byte_level,
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": False,
+            "vocab": {spell(token): ranks[token] for token in ordered},
+            "merges": [[spell(part) for part in _last_merge(token, ranks)] for token in ordered if len(token) > 1],
+        },
+    }
+
+
+def _last_merge(token: bytes, ranks: dict[bytes, int]) -> list[bytes]:
+    """The two parts whose merge makes `token`: BPE over its bytes with the ranks below its own."""
+    parts = [token[index : index + 1] for index in range(len(token))]
+    while len(parts) > 2:
+        pairs = [ranks.get(parts[i] + parts[i + 1], len(ranks)) for i in range(len(parts) - 1)]
+        best = min(range(len(pairs)), key=pairs.__getitem__)
+        assert pairs[best] < ranks[token], "a token that no pair of lower tokens makes"
+        parts[best : best + 2] = [parts[best] + parts[best + 1]]
+    return parts
+
+
+def _byte_letters() -> dict[int, str]:
+    """GPT-2's printable stand-in for each byte."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    letters = {byte: chr(byte) for byte in plain}
+    others = (byte for byte in range(NUM_BYTES) if byte not in letters)
+    return letters | {byte: chr(NUM_BYTES + index) for index, byte in enumerate(others)}
