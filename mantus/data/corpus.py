@@ -60,7 +60,9 @@ def write_table(table: Any, path: Path) -> None:
     import pyarrow.parquet as parquet
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    parquet.write_table(table, path, compression="zstd", compression_level=3, row_group_size=8192, write_statistics=False)
+    parquet.write_table(
+        table, path, compression="zstd", compression_level=3, row_group_size=8192, write_statistics=False
+    )
 
 
 def write_rows(rows: Iterable[Row], folder: Path) -> int:

@@ -206,7 +206,7 @@ def read_parquet(stream: BinaryIO, source: Source, url: str) -> Iterator[Item]:
         yield Drop("not parquet")
 
 
-def ROW_FIELDS(source: Source) -> tuple[str, ...]:  # noqa: N802
+def ROW_FIELDS(source: Source) -> tuple[str, ...]:
     """The fields of a row that are read."""
     return (source.text_field, source.id_field, "url", "license", "lang", "added")
 

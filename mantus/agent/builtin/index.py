@@ -72,9 +72,7 @@ def build(documents: "polars.DataFrame", out: Path, passage_words: int = 80) -> 
             counter.advance(batch.height)
         passages = polars.concat(parts).with_row_index("passage")
         passages.write_parquet(out / "passages.parquet", compression="zstd", row_group_size=4096)
-        _weigh(list(_count(passages))).write_parquet(
-            out / "postings.parquet", compression="zstd", row_group_size=16384
-        )
+        _weigh(list(_count(passages))).write_parquet(out / "postings.parquet", compression="zstd", row_group_size=16384)
 
 
 def _split(documents: "polars.DataFrame", passage_words: int) -> "polars.DataFrame":
@@ -83,8 +81,10 @@ def _split(documents: "polars.DataFrame", passage_words: int) -> "polars.DataFra
 
     pattern = rf"\S+(?:\s+\S+){{0,{passage_words - 1}}}"
     cut = polars.col("text").str.extract_all(pattern)
-    return documents.with_columns(cut).explode("text", empty_as_null=False).with_columns(
-        polars.col("text").str.replace_all(r"\s+", " ")
+    return (
+        documents.with_columns(cut)
+        .explode("text", empty_as_null=False)
+        .with_columns(polars.col("text").str.replace_all(r"\s+", " "))
     )
 
 

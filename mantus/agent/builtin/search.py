@@ -57,7 +57,9 @@ def find(index: Path, query: str, num_results: int) -> list[Passage]:
         .filter(polars.col("passage").is_in(best["passages"].to_list()))
         .collect()
     )
-    rows: list[dict[str, Any]] = best.join(passages, left_on="passages", right_on="passage", maintain_order="left").to_dicts()
+    rows: list[dict[str, Any]] = best.join(
+        passages, left_on="passages", right_on="passage", maintain_order="left"
+    ).to_dicts()
     return [Passage(row["title"], row["url"], row["text"], round(row["weights"], 4)) for row in rows]
 
 

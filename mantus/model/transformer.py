@@ -1,0 +1,216 @@
+"""The transformer: a decoder-only model of the Qwen3-dense class whose tensors carry Hugging Face's names.
+
+It does not know text, files or training; `load_model` and `save_model` are in hf.py.
+
+Shapes: B batch, T time, D hidden, N query heads, K key/value heads, H head width, F feed-forward width, V vocabulary.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mantus.model.config import ModelConfig
+
+
+class Linear(nn.Linear):
+    """A matrix without bias, kept in its own precision and applied in that of its input."""
+
+    def __init__(self, num_in: int, num_out: int) -> None:
+        super().__init__(num_in, num_out, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [..., num_in] -> [..., num_out]."""
+        return F.linear(x, self.weight.to(x.dtype))
+
+
+class RMSNorm(nn.Module):
+    """Scale to unit root mean square, in float32 whatever the input is."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [..., width] -> the same shape and precision."""
+        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
+
+
+class Attention(nn.Module):
+    """Causal grouped-query attention with rotary positions and, for qwen3, normalised queries and keys."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.head_dim = config.head_dim
+        self.q_proj = Linear(config.hidden_size, config.num_heads * config.head_dim)
+        self.k_proj = Linear(config.hidden_size, config.num_kv_heads * config.head_dim)
+        self.v_proj = Linear(config.hidden_size, config.num_kv_heads * config.head_dim)
+        self.o_proj = Linear(config.num_heads * config.head_dim, config.hidden_size)
+        if config.arch == "qwen3":
+            self.q_norm: nn.Module = RMSNorm(config.head_dim, config.rms_norm_eps)
+            self.k_norm: nn.Module = RMSNorm(config.head_dim, config.rms_norm_eps)
+        else:
+            self.q_norm = self.k_norm = nn.Identity()
+
+    def forward(self, x_BTD: Tensor, rope: tuple[Tensor, Tensor], lengths: Sequence[int] | None) -> Tensor:
+        """x_BTD -> the same shape. `lengths`: see Transformer.forward."""
+        B, T, _ = x_BTD.shape
+        heads = (B, T, -1, self.head_dim)
+        q_BTNH = rotate(self.q_norm(self.q_proj(x_BTD).view(heads)), rope)
+        k_BTKH = rotate(self.k_norm(self.k_proj(x_BTD).view(heads)), rope)
+        v_BTKH = self.v_proj(x_BTD).view(heads)
+        mixed_BTNH = attend(q_BTNH, k_BTKH, v_BTKH) if lengths is None else by_document(q_BTNH, k_BTKH, v_BTKH, lengths)
+        out: Tensor = self.o_proj(mixed_BTNH.reshape(B, T, -1))
+        return out
+
+
+def attend(q_BTNH: Tensor, k_BTKH: Tensor, v_BTKH: Tensor) -> Tensor:
+    """Causal attention within each row -> [B, T, N, H]."""
+    mixed_BNTH = F.scaled_dot_product_attention(
+        q_BTNH.transpose(1, 2),
+        k_BTKH.transpose(1, 2),
+        v_BTKH.transpose(1, 2),
+        is_causal=True,
+        enable_gqa=q_BTNH.shape[2] != k_BTKH.shape[2],
+    )
+    return mixed_BNTH.transpose(1, 2)
+
+
+def by_document(q_BTNH: Tensor, k_BTKH: Tensor, v_BTKH: Tensor, lengths: Sequence[int]) -> Tensor:
+    """Causal attention within each document of the flattened rows.
+
+    One call a document: a block-diagonal mask would make the kernel visit every pair of positions of a row.
+    """
+    parts = (x.flatten(0, 1).unsqueeze(0).split(list(lengths), dim=1) for x in (q_BTNH, k_BTKH, v_BTKH))
+    mixed = torch.cat([attend(q, k, v) for q, k, v in zip(*parts, strict=True)], dim=1)
+    return mixed.view(q_BTNH.shape)
+
+
+def rotate(x_BTNH: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn each pair (x[i], x[i + H/2]) by its position's angle."""
+    cos, sin = rope
+    first, second = x_BTNH.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+
+class FeedForward(nn.Module):
+    """SwiGLU."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate_proj = Linear(config.hidden_size, config.intermediate_size)
+        self.up_proj = Linear(config.hidden_size, config.intermediate_size)
+        self.down_proj = Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """x_BTD -> the same shape."""
+        out: Tensor = self.down_proj(F.silu(self.gate_proj(x_BTD)) * self.up_proj(x_BTD))
+        return out
+
+
+class Block(nn.Module):
+    """One layer: attention and feed-forward, each normalised before and added after."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.self_attn = Attention(config)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.mlp = FeedForward(config)
+
+    def forward(self, x_BTD: Tensor, rope: tuple[Tensor, Tensor], lengths: Sequence[int] | None) -> Tensor:
+        """x_BTD -> the same shape."""
+        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rope, lengths)
+        out: Tensor = x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
+        return out
+
+
+class Decoder(nn.Module):
+    """What Hugging Face calls `model`: everything below the output head."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+
+class Transformer(nn.Module):
+    """The whole model. `compute_dtype` is the precision of activations; weights keep their own."""
+
+    def __init__(self, config: ModelConfig, compute_dtype: torch.dtype | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.compute_dtype = compute_dtype
+        self.model = Decoder(config)
+        self.lm_head = Linear(config.hidden_size, config.vocab_size)
+        if config.tie_embeddings:
+            self.lm_head.weight = self.model.embed_tokens.weight
+
+    def hidden(
+        self, ids_BT: Tensor, positions_BT: Tensor | None = None, lengths: Sequence[int] | None = None
+    ) -> Tensor:
+        """The normalised last hidden states, x_BTD."""
+        weight = self.model.embed_tokens.weight
+        x_BTD = F.embedding(ids_BT, weight).to(self.compute_dtype or weight.dtype)
+        if positions_BT is None:
+            positions_BT = torch.arange(ids_BT.shape[1], device=ids_BT.device).unsqueeze(0)
+        rope = rotations(self.config, positions_BT, x_BTD.dtype)
+        for layer in self.model.layers:
+            x_BTD = layer(x_BTD, rope, lengths)
+        normalised: Tensor = self.model.norm(x_BTD)
+        return normalised
+
+    def forward(
+        self, ids_BT: Tensor, positions_BT: Tensor | None = None, lengths: Sequence[int] | None = None
+    ) -> Tensor:
+        """Logits of the next token, [B, T, V].
+
+        positions_BT: rotary positions, 0..T-1 when absent.  lengths: lengths of the documents that lie one behind
+        another in the flattened rows (their sum is B * T, none crosses a row); attention stays within each.
+        """
+        logits: Tensor = self.lm_head(self.hidden(ids_BT, positions_BT, lengths))
+        return logits
+
+
+def rotations(config: ModelConfig, positions_BT: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of the rotary angles, each [B, T, 1, H/2]; angles are computed in float32."""
+    exponent = torch.arange(0, config.head_dim, 2, dtype=torch.float32, device=positions_BT.device) / config.head_dim
+    angles = positions_BT[..., None, None].float() * config.rope_theta**-exponent
+    return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+def init_weights(model: Transformer, seed: int) -> None:
+    """Fill a model's weights, the same for the same seed whatever the world size.
+
+    | tensor                         | distribution                                        |
+    |--------------------------------|-----------------------------------------------------|
+    | embeddings, output head        | normal, s = initializer_range, cut at 3 s           |
+    | q, k, v, gate, up              | the same                                            |
+    | o, down (end in the residual)  | the same with s / sqrt(2 x layers)                  |
+    | norms                          | 1                                                   |
+    """
+    config = model.config
+    generator = torch.Generator().manual_seed(seed)
+    residual = config.initializer_range / (2 * max(1, config.num_layers)) ** 0.5
+    for name, weight in model.named_parameters():
+        if weight.ndim == 1:
+            nn.init.ones_(weight)
+            continue
+        std = residual if name.endswith(("o_proj.weight", "down_proj.weight")) else config.initializer_range
+        nn.init.trunc_normal_(weight, std=std, a=-3 * std, b=3 * std, generator=generator)
+
+
+@torch.no_grad()
+def generate(model: Transformer, ids: list[int], max_tokens: int, stop_ids: Sequence[int] = ()) -> list[int]:
+    """Greedy continuation without a cache: for tests and small checks, not for serving."""
+    reply: list[int] = []
+    for _ in range(max_tokens):
+        x_BTD = model.hidden(torch.tensor([ids + reply]))
+        token = int(model.lm_head(x_BTD[:, -1]).argmax())
+        reply.append(token)
+        if token in stop_ids:
+            break
+    return reply

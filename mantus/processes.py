@@ -1,0 +1,62 @@
+"""Child processes that never outlive their parent, and the processors they may use.
+
+It knows Linux process control, not what the children do.
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process when its parent ends, however it ends. Nothing happens off Linux."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def start_child(command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
+    """Start a child that dies with this process."""
+    before: Callable[[], None] = die_with_parent
+    return subprocess.Popen(command, preexec_fn=before, **options)
+
+
+def stop_child(child: subprocess.Popen[Any], grace_s: float = 10.0) -> None:
+    """Ask a child to end, then make it."""
+    if child.poll() is None:
+        child.terminate()
+        try:
+            child.wait(grace_s)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def num_processors() -> int:
+    """Processors this process may use: affinity, cut by the container's CPU quota (cgroup v2 or v1)."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _quota()
+    return max(1, min(allowed, quota)) if quota else allowed
+
+
+def _quota() -> int:
+    try:
+        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            folder = Path("/sys/fs/cgroup/cpu")
+            limit, period = (folder / "cpu.cfs_quota_us").read_text(), (folder / "cpu.cfs_period_us").read_text()
+        except OSError:
+            return 0
+    return 0 if limit.strip() in ("max", "-1") else max(1, round(int(limit) / int(period)))
+
+
+def child_environment(threads: int = 0, **extra: str) -> Mapping[str, str]:
+    """This environment with the thread count of numeric libraries set (0: all processors)."""
+    return {**os.environ, "OMP_NUM_THREADS": str(threads or num_processors()), "OMP_WAIT_POLICY": "PASSIVE", **extra}

@@ -1,0 +1,1 @@
+"""One loop for all objectives: batches, optimisers, checkpoints, trackers. It knows no Kubernetes."""

@@ -1,0 +1,41 @@
+"""Join and leave a group of training processes (torchrun's environment, gloo or NCCL).
+
+It knows processes, not models' meaning.
+"""
+
+import gc
+import os
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+
+def join() -> tuple[int, int]:
+    """(rank, world size). One process needs no group."""
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    if world > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    return rank, world
+
+
+def wrap(module: nn.Module, world: int) -> nn.Module:
+    """Data parallelism where there is more than one process."""
+    return nn.parallel.DistributedDataParallel(module) if world > 1 else module
+
+
+def total(value: float, world: int) -> float:
+    """The sum of a number over all processes."""
+    if world == 1:
+        return value
+    tensor = torch.tensor(value, dtype=torch.float64)
+    dist.all_reduce(tensor)
+    return float(tensor)
+
+
+def shutdown_distributed() -> None:
+    """Leave the group. The caller has dropped its model and optimisers: torch 2.13's gloo aborts at exit otherwise."""
+    gc.collect()
+    if dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()

@@ -1,0 +1,67 @@
+"""Cross-entropy of a linear head, in chunks, gradients made while the logits are still in cache.
+
+It knows hidden states and targets, not models. N tokens, D width, V vocabulary.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mantus.model.transformer import Transformer
+
+IGNORE = -100
+CHUNK_TOKENS = 512
+"""512 x 4,096 float32 logits are 8 MB: inside the last-level cache of small machines."""
+
+
+class LinearCrossEntropy(torch.autograd.Function):
+    """Sum of cross-entropy over valid targets, plus z_loss * logsumexp^2; never holds more than a chunk of logits."""
+
+    @staticmethod
+    def forward(ctx: Any, x_ND: Tensor, w_VD: Tensor, targets_N: Tensor, dtype: torch.dtype, z_loss: float) -> Tensor:
+        """The sum (float32 scalar); gradients for x and w are made here."""
+        w = w_VD.to(dtype)
+        dx_ND, dw_VD = torch.zeros_like(x_ND), torch.zeros_like(w_VD, dtype=torch.float32)
+        total = torch.zeros((), dtype=torch.float32)
+        for start in range(0, len(x_ND), CHUNK_TOKENS):
+            part = slice(start, start + CHUNK_TOKENS)
+            rows = (targets_N[part] != IGNORE).nonzero().squeeze(1)
+            if not len(rows):
+                continue
+            x, target = x_ND[part][rows].to(dtype), targets_N[part][rows, None]
+            logits = (x @ w.T).float()
+            lse = logits.logsumexp(dim=1, keepdim=True)
+            total += (lse - logits.gather(1, target) + z_loss * lse.square()).sum()
+            slope = logits.sub_(lse).exp_().mul_(1 + 2 * z_loss * lse)
+            slope.scatter_add_(1, target, torch.full_like(lse, -1.0))
+            slope = slope.to(dtype)
+            dx_ND[start + rows] = (slope @ w).to(dx_ND.dtype)
+            dw_VD += (slope.T @ x).float()
+        ctx.save_for_backward(dx_ND, dw_VD)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        """Scale the stored gradients."""
+        dx_ND, dw_VD = ctx.saved_tensors
+        return dx_ND * grads[0], dw_VD * grads[0], None, None, None
+
+
+class NextToken(nn.Module):
+    """A model and its objective as one module, so that data parallelism sees every weight used."""
+
+    def __init__(self, model: Transformer, dtype: torch.dtype, z_loss: float = 0.0) -> None:
+        super().__init__()
+        self.inner = model
+        self.inner.compute_dtype = dtype
+        self.dtype, self.z_loss = dtype, z_loss
+
+    def forward(self, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
+        """Sum of the loss over targets that are not IGNORE."""
+        x_BTD = self.inner.hidden(ids_BT)
+        flat = x_BTD.reshape(-1, x_BTD.shape[-1])
+        loss: Tensor = LinearCrossEntropy.apply(
+            flat, self.inner.lm_head.weight, targets_BT.reshape(-1), self.dtype, self.z_loss
+        )
+        return loss

@@ -1,0 +1,64 @@
+"""Phase `pretrain`: token shards -> model.
+
+It does not know the loop's inside; the training processes are started by launch.py.
+"""
+
+import json
+from typing import Any
+
+from pydantic import Field
+
+from mantus.storage import ArtifactURI, Manifest, Work, execute
+from mantus.training.config import TrainingConfig
+from mantus.training.launch import train
+
+
+class PretrainConfig(TrainingConfig):
+    """Settings of `mantus pretrain`."""
+
+    tokens: ArtifactURI
+    """Token shards."""
+    tokenizer: ArtifactURI
+    """The tokenizer that made them."""
+    base: ArtifactURI = ""
+    """A model to go on from; empty: a fresh one."""
+    size: str = "nano"
+    """nano, tiny, mini, small, base, 1b, 4b or 8b."""
+    overrides: dict[str, Any] = Field(default_factory=dict)
+    """Single fields of the shape, such as num_layers."""
+    steps: int = Field(default=600, ge=0)
+    """Optimiser steps; 0 writes the initial model."""
+
+
+def run(config: PretrainConfig) -> Manifest:
+    """Train, or find the model already trained from these inputs."""
+    from mantus.model.config import resolve_size
+
+    resolve_size(config.size, 512, **config.overrides)  # a wrong size is said before anything starts
+
+    def produce(work: Work) -> dict[str, Any]:
+        return run_job(work, "pretrain", config, str(work.inputs["tokenizer"]), str(work.inputs.get("base", "")))
+
+    return execute("model", config, produce)
+
+
+def run_job(work: Work, objective: str, config: TrainingConfig, tokenizer: str, base: str) -> dict[str, Any]:
+    """Hand the work to the training processes; the stats that the first of them wrote."""
+    stats = work.scratch / "stats.json"
+    job = {
+        "objective": objective,
+        "what": objective,
+        "config": config.model_dump(mode="json"),
+        "tokenizer": tokenizer,
+        "base": base,
+        "tokens": str(work.inputs.get("tokens", "")),
+        "data": [str(folder) for folder in work.inputs.get("data", ())],
+        "out": str(work.out),
+        "scratch": str(work.scratch),
+        "stats": str(stats),
+        "store": work.store.uri,
+        "key": work.key,
+    }
+    train(job, work.scratch, config.processes)
+    found: dict[str, Any] = json.loads(stats.read_text())
+    return found

@@ -1,0 +1,47 @@
+"""Where training numbers go while it runs: JSONL and TensorBoard always, Prometheus when a port is given.
+
+It knows names and numbers, not the loop.
+"""
+
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+GAUGES = ("loss", "learning_rate", "grad_norm", "step_seconds", "data_wait_seconds", "mfu")
+
+
+class Trackers:
+    """Log one row a call; a context manager that closes its files."""
+
+    def __init__(self, folder: Path, metrics_port: int = 0) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lines = (folder / "metrics.jsonl").open("a", encoding="utf-8")
+        self._board: Any = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+        self._gauges: dict[str, Any] = {}
+        if metrics_port:
+            from prometheus_client import Counter, Gauge, start_http_server
+
+            self._gauges = {name: Gauge(f"mantus_train_{name}", name.replace("_", " ")) for name in GAUGES}
+            self._tokens = Counter("mantus_train_tokens", "Tokens trained on")
+            start_http_server(metrics_port)
+
+    def log(self, step: int, row: dict[str, float], tokens: int) -> None:
+        """One step's numbers; `tokens` since the last call."""
+        self._lines.write(json.dumps({"step": step, **row}) + "\n")
+        self._lines.flush()
+        for name, value in row.items():
+            self._board.add_scalar(name, value, step)
+            if name in self._gauges:
+                self._gauges[name].set(value)
+        if self._gauges:
+            self._tokens.inc(tokens)
+
+    def __enter__(self) -> "Trackers":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._lines.close()
+        self._board.close()

@@ -1,0 +1,119 @@
+"""Training learns, resumes to the same bytes after kill -9, and does not care how many processes share a step."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from mantus.storage import fetch
+from mantus.training.batches import Conversations, Sequences
+from mantus.training.loss import IGNORE, LinearCrossEntropy
+from mantus.training.pretrain import PretrainConfig, run
+
+SHAPE = {"hidden_size": 64, "num_layers": 2, "num_heads": 2, "num_kv_heads": 1, "head_dim": 32}
+SMALL: dict[str, Any] = {
+    "overrides": {**SHAPE, "intermediate_size": 128},
+    "steps": 40,
+    "seq_len": 32,
+    "batch_tokens": 256,
+    "checkpoint_every": 5,
+    "dtype": "fp32",
+    "warmup": 5,
+    "log_every": 1,
+}
+
+
+def history(uri: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (fetch(uri) / "history.jsonl").read_text().splitlines()]
+
+
+def losses(uri: str) -> list[float]:
+    return [row["loss"] for row in history(uri) if "loss" in row]
+
+
+@pytest.fixture(scope="session")
+def trained(inputs: dict[str, str]):
+    return run(PretrainConfig(**inputs, **SMALL))
+
+
+def test_it_learns(trained):
+    assert losses(trained.uri)[-1] < losses(trained.uri)[0] - 1
+    assert trained.stats["heldout_loss"] < 5
+
+
+def test_two_processes_on_gloo_see_the_same_losses(inputs, trained):
+    two = run(PretrainConfig(**inputs, **SMALL, processes=2))
+    assert losses(two.uri) == pytest.approx(losses(trained.uri), rel=1e-4)
+
+
+def test_killed_and_resumed_the_weights_are_the_same(inputs, trained, tmp_path: Path):
+    config = PretrainConfig(**{**inputs, "store": tmp_path.as_uri()}, **SMALL)
+    program = "import sys; from mantus.training.pretrain import *; run(PretrainConfig.model_validate_json(sys.argv[1]))"
+    chance = random.Random(0)
+    for _ in range(3):
+        child = subprocess.Popen([sys.executable, "-c", program, config.model_dump_json()], env={**os.environ})
+        time.sleep(chance.uniform(4.0, 9.0))
+        workers = [p for p in psutil.Process(child.pid).children(recursive=True) if "worker" in " ".join(p.cmdline())]
+        (workers[-1] if workers and chance.random() < 0.5 else child).send_signal(signal.SIGKILL)
+        child.kill()
+        child.wait()
+    again = run(config)
+    assert not again.cached
+    assert {f.path: f.sha256 for f in again.files} == {f.path: f.sha256 for f in trained.files}
+
+
+def test_zero_steps_write_the_initial_model(inputs):
+    made = run(PretrainConfig(**inputs, **{**SMALL, "steps": 0}))
+    assert (fetch(made.uri) / "model.safetensors").is_file()
+
+
+def test_a_wrong_size_is_said_before_anything_starts(inputs):
+    with pytest.raises(ValueError, match="size: expected one of"):
+        run(PretrainConfig(**inputs, size="huge"))
+
+
+def test_the_order_of_data_does_not_depend_on_the_number_of_processes():
+    import numpy as np
+
+    source = Sequences(np.arange(1000, dtype=np.uint16), 16, 128, 3)
+    for step in (0, 5, 20):
+        whole, _ = source.batch(step)
+        shares = [source.batch(step, rank, 2)[0] for rank in range(2)]
+        assert sorted(map(tuple, torch.cat(shares).tolist())) == sorted(map(tuple, whole.tolist()))
+
+
+def test_every_conversation_comes_once_an_epoch_and_only_replies_count():
+    rows = [
+        ([7, 8, 9] + [index] * (index % 5 + 1), [False, False, True] + [True] * (index % 5 + 1)) for index in range(50)
+    ]
+    source = Conversations(rows, 40, 1, 0)
+    seen = [row for step in range(source.steps_per_epoch) for row in source.batch(step)[0].tolist()]
+    assert sorted(row[3] for row in seen) == list(range(50))
+    _, targets = source.batch(0)
+    assert (targets[:, 0] == IGNORE).all()
+    assert (targets[:, 1] == 9).all()
+
+
+def test_chunked_cross_entropy_equals_torchs():
+    torch.manual_seed(0)
+    x = torch.randn(1100, 16, requires_grad=True)
+    w = torch.randn(50, 16, requires_grad=True)
+    targets = torch.randint(50, (1100,))
+    targets[::7] = IGNORE
+    loss = LinearCrossEntropy.apply(x, w, targets, torch.float32, 0.0)
+    loss.backward()
+    x2, w2 = x.detach().requires_grad_(), w.detach().requires_grad_()
+    reference = torch.nn.functional.cross_entropy(x2 @ w2.T, targets, reduction="sum", ignore_index=IGNORE)
+    reference.backward()
+    assert loss.item() == pytest.approx(reference.item(), rel=1e-5)
+    assert torch.allclose(x.grad, x2.grad, atol=1e-4)
+    assert torch.allclose(w.grad, w2.grad, atol=1e-3)
