@@ -169,3 +169,7 @@ def _lm_eval(words: list[str]) -> int:
 
     lm_eval(words)
     return 0
+
+
+if __name__ == "__main__":
+    main()

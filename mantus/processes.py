@@ -59,4 +59,4 @@ def _quota() -> int:
 
 def child_environment(threads: int = 0, **extra: str) -> Mapping[str, str]:
     """This environment with the thread count of numeric libraries set (0: all processors)."""
-    return {**os.environ, "OMP_NUM_THREADS": str(threads or num_processors()), "OMP_WAIT_POLICY": "PASSIVE", **extra}
+    return {**os.environ, "OMP_NUM_THREADS": str(threads or num_processors()), **extra}

@@ -46,7 +46,7 @@ class ModelConfig:
 
 
 SIZES: dict[str, dict[str, Any]] = {
-    "nano": {"hidden_size": 256, "num_layers": 6, "num_heads": 4, "num_kv_heads": 2},
+    "nano": {"hidden_size": 256, "num_layers": 4, "num_heads": 4, "num_kv_heads": 2},
     "tiny": {"hidden_size": 384, "num_layers": 6, "num_heads": 6, "num_kv_heads": 2},
     "mini": {"hidden_size": 512, "num_layers": 8, "num_heads": 8, "num_kv_heads": 4},
     "small": {"hidden_size": 768, "num_layers": 12, "num_heads": 12, "num_kv_heads": 4},

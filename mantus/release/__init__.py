@@ -1,0 +1,1 @@
+"""Quantise, export, measure through the engine that serves, and pass or refuse. It knows no HTTP."""
