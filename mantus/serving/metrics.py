@@ -1,0 +1,84 @@
+"""Prometheus metrics: vLLM's names, labels and buckets, so that one dashboard serves both; our own start with mantus_.
+
+It knows names and numbers, not requests.
+"""
+
+import time
+from dataclasses import dataclass, field
+
+from prometheus_client import Counter, Gauge, Histogram
+
+LABELS = ("model_name", "engine")
+TTFT = (
+    0.001,
+    0.005,
+    0.01,
+    0.02,
+    0.04,
+    0.06,
+    0.08,
+    0.1,
+    0.25,
+    0.5,
+    0.75,
+    1,
+    2.5,
+    5,
+    7.5,
+    10,
+    20,
+    40,
+    80,
+    160,
+    640,
+    2560,
+)
+ITL = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80)
+E2E = (0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680)
+SIZES = tuple(m * 10**e for e in range(6) for m in (1, 2, 5))
+
+RUNNING = Gauge("vllm:num_requests_running", "Requests the engine is working on", LABELS)
+WAITING = Gauge("vllm:num_requests_waiting", "Requests that wait for the engine", LABELS)
+CACHE = Gauge("vllm:kv_cache_usage_perc", "Share of the KV cache in use, 0 to 1", LABELS)
+PROMPT_TOKENS = Counter("vllm:prompt_tokens", "Prompt tokens", LABELS)
+GENERATED_TOKENS = Counter("vllm:generation_tokens", "Generated tokens", LABELS)
+SUCCESS = Counter("vllm:request_success", "Finished requests", (*LABELS, "finished_reason"))
+FIRST_TOKEN = Histogram("vllm:time_to_first_token_seconds", "Time to the first token", LABELS, buckets=TTFT)
+BETWEEN = Histogram("vllm:inter_token_latency_seconds", "Time between tokens", LABELS, buckets=ITL)
+WHOLE = Histogram("vllm:e2e_request_latency_seconds", "Time of a whole request", LABELS, buckets=E2E)
+PROMPT_SIZE = Histogram("vllm:request_prompt_tokens", "Prompt tokens a request", LABELS, buckets=SIZES)
+REPLY_SIZE = Histogram("vllm:request_generation_tokens", "Generated tokens a request", LABELS, buckets=SIZES)
+
+HTTP = Counter("mantus_http_requests", "HTTP requests", ("path", "code"))
+TOOL_CALLS = Counter("mantus_tool_calls", "Tool calls in replies", ("tool", "outcome"))
+MODEL = Gauge("mantus_model_info", "What is served", ("model_name", "release", "variant", "version"))
+
+
+@dataclass
+class Watch:
+    """Times one request and counts its tokens."""
+
+    model: str
+    prompt_tokens: int
+    start: float = field(default_factory=time.monotonic)
+    last: float = 0.0
+    tokens: int = 0
+
+    def token(self) -> None:
+        """A token has come."""
+        now, labels = time.monotonic(), (self.model, "0")
+        if self.tokens:
+            BETWEEN.labels(*labels).observe(now - self.last)
+        else:
+            FIRST_TOKEN.labels(*labels).observe(now - self.start)
+        self.last, self.tokens = now, self.tokens + 1
+
+    def finish(self, reason: str) -> None:
+        """The request is over."""
+        labels = (self.model, "0")
+        WHOLE.labels(*labels).observe(time.monotonic() - self.start)
+        PROMPT_TOKENS.labels(*labels).inc(self.prompt_tokens)
+        GENERATED_TOKENS.labels(*labels).inc(self.tokens)
+        PROMPT_SIZE.labels(*labels).observe(self.prompt_tokens)
+        REPLY_SIZE.labels(*labels).observe(self.tokens)
+        SUCCESS.labels(*labels, {"cancelled": "abort"}.get(reason, reason)).inc()
