@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "mantus"
 ORDER = [
     "console",
+    "processes",
     "storage",
     "text",
     "data",

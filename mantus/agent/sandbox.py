@@ -14,6 +14,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -69,10 +70,8 @@ def _components(path: str) -> list[str]:
 
 
 def _make_folder(name: str, parent: int) -> None:
-    try:
+    with suppress(FileExistsError):
         os.mkdir(name, 0o755, dir_fd=parent)
-    except FileExistsError:
-        pass
 
 
 def run_child(target: str, settings: Mapping[str, Any], arguments: Mapping[str, Any], timeout_s: float) -> str:
@@ -108,10 +107,8 @@ def _environment(timeout_s: float) -> dict[str, str]:
 
 
 def _kill_group(child: subprocess.Popen[bytes]) -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     child.wait()
     for stream in (child.stdin, child.stdout):
         if stream is not None:

@@ -106,7 +106,7 @@ def _read_stream(reader: Reader, stream: BinaryIO, source: Source, url: str) -> 
         for item in reader(stream if source.type == "warc" else decompressed(stream), source, url):
             num_items += 1
             yield item
-    except UnicodeDecodeError:
+    except UnicodeError:
         yield Drop("not utf-8")
     except DAMAGE as error:
         if isinstance(error, OSError) and error.errno is not None:
@@ -196,7 +196,7 @@ def read_parquet(stream: BinaryIO, source: Source, url: str) -> Iterator[Item]:
     whole = stream if stream.seekable() else io.BytesIO(stream.read())
     try:
         table = parquet.ParquetFile(whole)
-        columns = [name for name in ROW_FIELDS(source) if name in table.schema_arrow.names]
+        columns = [name for name in _row_fields(source) if name in table.schema_arrow.names]
         number = 0
         for batch in table.iter_batches(batch_size=256, columns=columns, use_threads=False):
             for row in batch.to_pylist():
@@ -206,7 +206,7 @@ def read_parquet(stream: BinaryIO, source: Source, url: str) -> Iterator[Item]:
         yield Drop("not parquet")
 
 
-def ROW_FIELDS(source: Source) -> tuple[str, ...]:
+def _row_fields(source: Source) -> tuple[str, ...]:
     """The fields of a row that are read."""
     return (source.text_field, source.id_field, "url", "license", "lang", "added")
 
@@ -235,8 +235,7 @@ def _blocks(lines: io.TextIOWrapper, size: int) -> Iterator[str]:
     held = ""
     while chunk := lines.read(1 << 16):
         if "\0" in chunk:
-            yield held
-            raise UnicodeDecodeError("utf-8", b"\0", 0, 1, "binary")
+            raise UnicodeError("binary")
         held += chunk
         while len(held) > size:
             cut = max(held.rfind("\n\n", size // 2, size), 0) or max(held.rfind("\n", size // 2, size), 0) or size

@@ -85,4 +85,9 @@ def _conclude(work: Work, config: ReleaseConfig, rows: list[dict[str, Any]]) -> 
     (work.out / "release.json").write_text(json.dumps(release, indent=1) + "\n")
     console.say(f"release: {gate['verdict']}; " + "; ".join(check["message"] for check in gate["checks"]))
     served = next(row for row in rows if row["name"] == config.served)
-    return {"verdict": gate["verdict"], "ppl_change": served["ppl_change"], "top1": served["top1"]}
+    change, top1 = round(100 * served["ppl_change"], 4), round(100 * served["top1"], 2)
+    figures = [
+        {"name": "int8_perplexity_change", "value": change, "unit": "%", "bar": f"<= {100 * config.max_ppl_change:g}"},
+        {"name": "int8_top1_agreement", "value": top1, "unit": "%", "bar": f">= {100 * config.min_top1:g}"},
+    ]
+    return {"verdict": gate["verdict"], "figures": figures}

@@ -5,6 +5,7 @@ It knows processes and their job file, not what they train.
 
 import json
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,16 +24,26 @@ def train(job: dict[str, Any], scratch: Path, processes: int) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", *module]
     threads = max(1, num_processors() // processes)
     log = scratch / "errors.log"
-    with log.open("wb") as errors:
-        child = start_child(command, env=child_environment(threads, TORCH_CPP_LOG_LEVEL="ERROR"), stderr=errors)
-        previous = _forward_sigterm(child)
-        try:
-            code = child.wait()
-        finally:
-            stop_child(child)
-            signal.signal(signal.SIGTERM, previous)
+    environment = child_environment(threads, TORCH_CPP_LOG_LEVEL="ERROR")
+    child = start_child(command, env=environment, stderr=subprocess.PIPE, text=True, errors="replace")
+    previous = _forward_sigterm(child)
+    try:
+        _relay(child.stderr, log, job["what"])
+        code = child.wait()
+    finally:
+        stop_child(child)
+        signal.signal(signal.SIGTERM, previous)
     if code:
         raise RuntimeError(_reason(log.read_text(errors="replace"), code))
+
+
+def _relay(stream: Any, log: Path, what: str) -> None:
+    """Keep what the processes write; progress lines also go to this process's stderr."""
+    with log.open("w", encoding="utf-8") as kept:
+        for line in stream:
+            kept.write(line)
+            if line.startswith(f"{what}: "):
+                print(line, end="", file=sys.stderr, flush=True)
 
 
 def _forward_sigterm(child: Any) -> Any:

@@ -121,7 +121,7 @@ class Loop:
         loss = runner(ids, targets) * (self.world / max(1.0, valid))
         loss.backward()
         norm = float(nn.utils.clip_grad_norm_(self.module.inner.parameters(), self.plan.clip))
-        mean = total(float(loss), self.world) / self.world
+        mean = total(float(loss.detach()), self.world) / self.world
         if not (mean == mean and norm == norm and norm != float("inf")):
             raise RuntimeError(f"step {step}: loss {mean}, gradient norm {norm}: stopped before the update; lower lr")
         for optimizer in optimizers:

@@ -1,0 +1,225 @@
+"""Run the calls of one conversation: allow-list, validation, policy, deadline, cap on output. It never raises.
+
+It does not know the model, nor what becomes of the results.
+"""
+
+import json
+import math
+import re
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from mantus.agent.sandbox import DeadlineExceeded, run_child
+from mantus.agent.tools import Effect, Status, Tool, ToolError
+from mantus.text.calls import Call, Malformed, check_call
+
+Approve = Callable[[Tool, Call], bool]
+"""Asked before a call that the policy does not allow by itself; False refuses it."""
+
+NAME = re.compile(r'"name"\s*:\s*"([\w.-]+)"')
+HEAD_SHARE = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one call. `output` is what the model reads; `detail` is for people only."""
+
+    call_id: str
+    name: str
+    arguments: dict[str, Any]
+    status: Status
+    output: str
+    detail: str = ""
+
+    def message(self) -> dict[str, Any]:
+        """The tool message that answers the call: the only place where a tool's output goes."""
+        return {"role": "tool", "tool_call_id": self.call_id, "content": self.output}
+
+    def request(self) -> dict[str, Any]:
+        """The call as an assistant message carries it."""
+        arguments = json.dumps(self.arguments, ensure_ascii=False)
+        return {"id": self.call_id, "type": "function", "function": {"name": self.name, "arguments": arguments}}
+
+
+class ToolOrchestrator:
+    """Tools that one conversation may use, and what it has read so far.
+
+    Only the tools given can run. A tool that can carry data out of the machine needs approval once the conversation
+    has read something: private data, text that nobody vouches for, and a way out must not meet unseen.
+    """
+
+    def __init__(
+        self,
+        tools: Sequence[Tool],
+        *,
+        approve: Approve | None = None,
+        ask_for: frozenset[Effect] = frozenset(),
+        max_output_chars: int = 2000,
+    ) -> None:
+        """approve: asked where approval is needed; None refuses.
+
+        ask_for: effects that always need approval.  max_output_chars: longest output that the model gets to read.
+        """
+        self.tools = {tool.name: tool for tool in tools}
+        assert len(self.tools) == len(tools), "two tools have one name"
+        self.approve, self.ask_for, self.max_output_chars = approve, ask_for, max_output_chars
+        self._strict = [_closed(tool.schema()) for tool in tools]
+        self._seen: set[Effect] = set()
+        self._num_calls = 0
+
+    def schemas(self) -> list[dict[str, Any]]:
+        """The tools as OpenAI's `tools` field carries them."""
+        return [tool.schema() for tool in self.tools.values()]
+
+    def execute(self, calls: Sequence[Call | Malformed], deadline: float = math.inf) -> list[Result]:
+        """Run calls; one result for each, in their order, with ids that are unique in this conversation.
+
+        Neighbours that write nothing run at the same time, a call that writes runs alone.
+        deadline: on time.monotonic's clock; it cuts a tool's own time.
+        """
+        results: list[Result] = []
+        for alone, group in groupby(calls, self._runs_alone):
+            members = list(group)
+            for batch in [[call] for call in members] if alone else [members]:
+                results += self._run_batch(batch, deadline)
+        return results
+
+    def _runs_alone(self, call: Call | Malformed) -> bool:
+        tool = self.tools.get(call.name) if isinstance(call, Call) else None
+        return tool is not None and bool(tool.effects & {Effect.WRITES, Effect.NETWORK} or tool.effects & self.ask_for)
+
+    def _run_batch(self, calls: list[Call | Malformed], deadline: float) -> list[Result]:
+        """Settle what needs no running, run the rest side by side."""
+        settled: list[Result | tuple[Tool, Call]] = [self._check(call) for call in calls]
+        threads: list[threading.Thread] = []
+
+        def work(position: int, tool: Tool, call: Call) -> None:
+            settled[position] = self._run(tool, call, deadline)
+
+        for position, item in enumerate(settled):
+            if isinstance(item, tuple):
+                threads.append(threading.Thread(target=work, args=(position, *item), daemon=True))
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        results = [item for item in settled if isinstance(item, Result)]
+        assert len(results) == len(calls)
+        for result in results:
+            if result.status is Status.OK:
+                self._seen |= self.tools[result.name].effects
+        return results
+
+    def _check(self, call: Call | Malformed) -> Result | tuple[Tool, Call]:
+        """The tool and the call to run, or the result of a call that must not run."""
+        self._num_calls += 1
+        call_id = f"call_{self._num_calls}"
+        if isinstance(call, Malformed):
+            reason = f"not a valid call: {call.reason}. Call again."
+            return Result(call_id, self.guess_name(call), {}, Status.MALFORMED, reason, call.text)
+        tool = self.tools.get(call.name)
+        if tool is None:
+            known = ", ".join(self.tools)
+            return Result(call_id, call.name, call.arguments, Status.UNKNOWN_TOOL, f"no such tool. Tools: {known}")
+        call = Call(call.name, coerce(call.arguments, tool.parameters), call_id)
+        problem = check_call(call, self._strict)
+        if problem:
+            text = f"wrong arguments: {problem}. Needs {signature(tool)}"
+            return Result(call_id, call.name, call.arguments, Status.INVALID_ARGUMENTS, self._cap(text))
+        if not self._allowed(tool, call):
+            return Result(call_id, call.name, call.arguments, Status.DENIED, "not allowed")
+        return tool, call
+
+    def guess_name(self, call: Malformed) -> str:
+        """The tool that a malformed call meant, or 'unknown'."""
+        match = NAME.search(call.text)
+        return match[1] if match and match[1] in self.tools else "unknown"
+
+    def _allowed(self, tool: Tool, call: Call) -> bool:
+        sends = Effect.NETWORK in tool.effects
+        risky = sends and (Effect.READS in self._seen or (Effect.WRITES in tool.effects and bool(self._seen)))
+        if not risky and not tool.effects & self.ask_for:
+            return True
+        return self.approve is not None and self.approve(tool, call)
+
+    def _run(self, tool: Tool, call: Call, deadline: float) -> Result:
+        seconds = min(tool.timeout_s, deadline - time.monotonic())
+        status, detail = Status.OK, ""
+        try:
+            output = _run_thread(tool, call.arguments, seconds) if not tool.effects else _run_child(tool, call, seconds)
+        except ToolError as error:
+            status, output = Status.FAILED, str(error)
+        except DeadlineExceeded:
+            status, output = Status.TIMEOUT, "took too long"
+        except Exception as error:  # noqa: BLE001  a tool is foreign code; its words stay away from the model
+            status, output, detail = Status.FAILED, "the tool failed", f"{type(error).__name__}: {error}"
+        return Result(call.id, call.name, call.arguments, status, self._cap(output), detail)
+
+    def _cap(self, text: str) -> str:
+        """Head and tail of a text that is too long for the context."""
+        if len(text) <= self.max_output_chars:
+            return text
+        mark = f" ... {len(text) - self.max_output_chars} more characters ... "
+        head = int((self.max_output_chars - len(mark)) * HEAD_SHARE)
+        tail = self.max_output_chars - len(mark) - head
+        return text[:head] + mark + text[len(text) - tail :] if head > 0 else text[: self.max_output_chars]
+
+
+def _run_child(tool: Tool, call: Call, seconds: float) -> str:
+    return run_child(tool.target, tool.settings, call.arguments, seconds)
+
+
+def _run_thread(tool: Tool, arguments: dict[str, Any], seconds: float) -> str:
+    """Run a pure tool in a thread of its own; after the deadline it is left behind, its result unread."""
+    done: list[str | BaseException] = []
+
+    def work() -> None:
+        try:
+            done.append(str(tool.function(**arguments, **tool.settings)))
+        except BaseException as error:  # noqa: BLE001  handed to the thread that waits
+            done.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(max(seconds, 0))
+    if not done:
+        raise DeadlineExceeded(tool.name)
+    if isinstance(done[0], Exception):
+        raise done[0]
+    if isinstance(done[0], BaseException):
+        raise ToolError("the tool ended early")
+    return done[0]
+
+
+def signature(tool: Tool) -> str:
+    """A tool's parameters in few tokens: {path: string, content: string}."""
+    fields = (f"{name}: {schema.get('type', 'any')}" for name, schema in tool.parameters["properties"].items())
+    return f"{{{', '.join(fields)}}}"
+
+
+def coerce(arguments: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
+    """Arguments with harmless slips of type put right, where nothing is lost: 84 <-> '84'."""
+    return {
+        name: _coerce(value, parameters["properties"].get(name, {}).get("type")) for name, value in arguments.items()
+    }
+
+
+def _coerce(value: Any, wanted: Any) -> Any:
+    if wanted == "string" and type(value) in (int, float):
+        return json.dumps(value)
+    if wanted in ("integer", "number") and isinstance(value, str):
+        try:
+            return json.loads(value) if type(json.loads(value)) in (int, float) else value
+        except (ValueError, RecursionError):
+            return value
+    return value
+
+
+def _closed(schema: dict[str, Any]) -> dict[str, Any]:
+    """The same schema, refusing arguments that it does not name."""
+    parameters = {"additionalProperties": False, **schema["function"]["parameters"]}
+    return {"type": "function", "function": {**schema["function"], "parameters": parameters}}

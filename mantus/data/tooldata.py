@@ -1,0 +1,268 @@
+"""Phase `tooldata`: a tools schema with phrasings -> conversations that use tools, each checked by code.
+
+It knows tools and phrases, not tokenizers or models. Every argument can be found in the request; held-out phrasings and
+whole unseen tools are kept apart for evaluation.
+"""
+
+import hashlib
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field
+
+from mantus.data.values import INTEGERS, draw, number, word
+from mantus.storage import Manifest, PhaseConfig, Reference, Work, execute
+from mantus.text.calls import Call, check_call, format_call, parse
+
+SHIPPED = Path(__file__).parent / "defaults" / "tools.yaml"
+Row = dict[str, Any]
+Tool = dict[str, Any]
+
+
+class ToolDataConfig(PhaseConfig):
+    """Settings of `mantus tooldata`."""
+
+    tools: str = ""
+    """YAML with tools, phrasings and small talk; empty: the shipped one."""
+    rows: int = Field(default=6000, ge=10)
+    """Training conversations."""
+    heldout_rows: int = Field(default=300, ge=1)
+    """Conversations with held-out phrasings."""
+    unseen_rows: int = Field(default=120, ge=0)
+    """Conversations about tools that never occur in training."""
+    max_offered: int = Field(default=4, ge=1)
+    """Most tools offered in one conversation."""
+    served_share: float = Field(default=0.6, ge=0, le=1)
+    """Share of conversations about tools marked `served`."""
+    seed: int = 1
+    """Decides every draw."""
+
+
+MIX = (("call", 46), ("result", 24), ("two_steps", 16), ("irrelevance", 7), ("refusal", 7))
+"""Kinds of training conversations and their weights."""
+
+
+def run(config: ToolDataConfig) -> Manifest:
+    """Make the conversations, or find them. ValueError names what is wrong in the tools file."""
+    path = Path(config.tools) if config.tools else SHIPPED
+    if not path.is_file():
+        raise ValueError(f"tooldata.tools: {config.tools}: no such file")
+    raw = path.read_bytes()
+    source = Reference(path.name, hashlib.sha256(raw).hexdigest())
+
+    def produce(work: Work) -> dict[str, Any]:
+        book = _Book(yaml.safe_load(raw), config)
+        splits = {
+            "train": _unique(book.training(), config.rows),
+            "heldout": _unique(book.tests("heldout", book.tools), config.heldout_rows),
+            "unseen": _unique(book.tests("heldout", book.unseen), config.unseen_rows) if book.unseen else [],
+        }
+        _check_apart(splits)
+        for name, rows in splits.items():
+            (work.out / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        served = [schema(tool) for tool in book.tools if tool.get("served")]
+        (work.out / "tools.json").write_text(json.dumps(served, indent=1) + "\n")
+        counts = Counter(row["category"] for row in splits["train"])
+        return {"rows": {name: len(rows) for name, rows in splits.items()}, "categories": dict(sorted(counts.items()))}
+
+    return execute("tooldata", config.model_copy(update={"tools": ""}), produce, [source])
+
+
+def schema(tool: Tool) -> Row:
+    """A tool of the file in OpenAI's shape."""
+    kinds = tool["values"]
+    properties = {name: {"type": "integer" if kind in INTEGERS else "string"} for name, kind in kinds.items()}
+    parameters = {"type": "object", "properties": properties, "required": list(kinds)}
+    function = {"name": tool["name"], "description": tool["description"], "parameters": parameters}
+    return {"type": "function", "function": function}
+
+
+class _Book:
+    """The tools file and the dice."""
+
+    def __init__(self, stored: dict[str, Any], config: ToolDataConfig) -> None:
+        self.tools: list[Tool] = stored["tools"]
+        self.unseen: list[Tool] = stored.get("unseen", [])
+        self.talk, self.held_talk = stored["small_talk"], stored["heldout_small_talk"]
+        self.refusal: str = stored["refusal"]
+        self.config = config
+        self.served = [tool for tool in self.tools if tool.get("served")] or self.tools
+        self.chance = random.Random(config.seed)
+
+    def training(self) -> Iterator[Row]:
+        """Endless training conversations."""
+        kinds, weights = zip(*MIX, strict=True)
+        while True:
+            kind = self.chance.choices(kinds, weights)[0]
+            tool = self.chance.choice(self.served if self.chance.random() < self.config.served_share else self.tools)
+            yield getattr(self, f"_{kind}")(tool, "train")
+
+    def tests(self, split: str, tools: list[Tool]) -> Iterator[Row]:
+        """Endless test conversations: one request, its call; for seen tools some that no tool fits."""
+        self.chance = random.Random(self.config.seed + 1)
+        while True:
+            tool = self.chance.choice(tools)
+            kind = self.chance.choices(("call", "irrelevance", "refusal"), (80, 10, 10))[0]
+            yield (
+                self._call(tool, split)
+                if tools is self.unseen or kind == "call"
+                else getattr(self, f"_{kind}")(tool, split)
+            )
+
+    def _call(self, tool: Tool, split: str) -> Row:
+        request, call = self._ask(tool, split)
+        offered = self._offer(tool)
+        return self._row("single" if len(offered) == 1 else "multiple", [_user(request), _calls(call)], offered)
+
+    def _result(self, tool: Tool, split: str) -> Row:
+        request, call = self._ask(tool, split)
+        result = self._outcome(tool["name"], call)
+        messages = [_user(request), _calls(call), _result(result), _says(self._answer(tool, call, result))]
+        return self._row("multi_turn", messages, self._offer(tool))
+
+    def _two_steps(self, tool: Tool, split: str) -> Row:
+        """Compute, or read, and put what came out into a file."""
+        by_name = {item["name"]: item for item in self.tools}
+        first = by_name[self.chance.choice(("calculator", "calculator", "file_read"))]
+        path = draw("path", self.chance)
+        begin, call = self._ask(first, split, STEP_STARTS[first["name"]])
+        joint = self.chance.choice(
+            (" and write the result to {}.", ", then save the result in {}.", " and put the result into {}.")
+        )
+        result = self._outcome(first["name"], call)
+        write = Call("file_write", {"path": path, "content": result})
+        done = self._outcome("file_write", write)
+        messages = [_user(begin + joint.format(path)), _calls(call), _result(result), _calls(write), _result(done)]
+        messages.append(_says(self._answer(by_name["file_write"], write, done)))
+        return self._row("two_steps", messages, self._offer(first, by_name["file_write"]))
+
+    def _irrelevance(self, tool: Tool, split: str) -> Row:
+        said, answer = self.chance.choice(self.talk if split == "train" else self.held_talk)
+        return self._row("irrelevance", [_user(self._dress(said, split)), _says(answer)], self._offer(tool))
+
+    def _refusal(self, tool: Tool, split: str) -> Row:
+        """A request for a tool that is not offered."""
+        request, _ = self._ask(tool, split)
+        others = [item for item in self.tools if item is not tool]
+        offered = self.chance.sample(others, self.chance.randint(1, min(3, self.config.max_offered)))
+        return self._row("irrelevance", [_user(request), _says(self.refusal)], [schema(item) for item in offered])
+
+    def _ask(self, tool: Tool, split: str, phrases: list[str] | None = None) -> tuple[str, Call]:
+        values = {name: draw(kind, self.chance) for name, kind in tool["values"].items()}
+        shown = {name: self._quoted(tool["values"][name], value) for name, value in values.items()}
+        text = self.chance.choice(phrases or tool[split]).format(**shown)
+        kinds = tool["values"]
+        arguments = {name: int(value) if kinds[name] in INTEGERS else value for name, value in values.items()}
+        assert all(value in text for value in values.values())
+        return text if phrases else self._dress(text, split), Call(tool["name"], arguments)
+
+    def _quoted(self, kind: str, value: str) -> str:
+        """Free text sometimes stands in quotation marks in a request."""
+        return f'"{value}"' if kind == "content" and self.chance.random() < 0.4 else value
+
+    def _dress(self, text: str, split: str) -> str:
+        """People open their requests in different ways; training sees these openings."""
+        opening = self.chance.choice(("", "", "", "", "Please: ", "Hey, ", "Now ", "OK. ")) if split == "train" else ""
+        return opening + text
+
+    def _offer(self, *needed: Tool) -> list[Row]:
+        """The needed tools among others, in any order; the four served ones often together, as the agent offers them."""
+        chosen = list(needed)
+        if all(tool in self.served for tool in needed) and self.chance.random() < 0.5:
+            chosen = list(self.served)
+            if self.chance.random() < 0.6:
+                return [schema(tool) for tool in chosen]
+        else:
+            others = [tool for tool in self.tools if tool not in needed]
+            chosen += self.chance.sample(others, self.chance.randint(0, max(0, self.config.max_offered - len(needed))))
+        self.chance.shuffle(chosen)
+        return [schema(tool) for tool in chosen]
+
+    def _outcome(self, name: str, call: Call) -> str:
+        """What the tool would return, in the words of the agent's own tools."""
+        if name == "calculator":
+            try:
+                value = eval(call.arguments["expression"])
+            except ZeroDivisionError:
+                return "division by zero"
+            return str(int(value)) if value == int(value) else f"{value:.10g}"
+        if name == "file_write":
+            return f"wrote {len(call.arguments['content'])} characters to {call.arguments['path']}"
+        if name == "file_read":
+            return draw("content", self.chance)
+        if name == "search":
+            text = " ".join(word(self.chance) for _ in range(self.chance.randint(8, 24)))
+            return f"{call.arguments['query'].capitalize()}: {text}."
+        return " ".join([word(self.chance), number(self.chance), word(self.chance)][: self.chance.randint(1, 3)])
+
+    def _answer(self, tool: Tool, call: Call, result: str) -> str:
+        head = " ".join(result.split()[:10])
+        text: str = self.chance.choice(tool["answer"])
+        return text.format(result=result, head=head, **{k: v for k, v in call.arguments.items() if k != "result"})
+
+    def _row(self, category: str, messages: list[Row], offered: list[Row]) -> Row:
+        for message in messages:
+            for item in message.get("tool_calls", ()):
+                call = Call(item["function"]["name"], item["function"]["arguments"])
+                assert check_call(call, offered) == ""
+                assert parse(format_call(call)).calls == [call]
+        return {
+            "messages": messages,
+            "tools": offered,
+            "source": "mantus",
+            "license": "Apache-2.0",
+            "category": category,
+        }
+
+
+STEP_STARTS = {
+    "calculator": ["Compute {expression}", "Calculate {expression}", "Work out {expression}"],
+    "file_read": ["Read {path}", "Read the file {path}", "Open {path}"],
+}
+
+
+def _user(text: str) -> Row:
+    return {"role": "user", "content": text}
+
+
+def _says(text: str) -> Row:
+    return {"role": "assistant", "content": text}
+
+
+def _calls(call: Call) -> Row:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"role": "assistant", "content": None, "tool_calls": [{"type": "function", "function": function}]}
+
+
+def _result(text: str) -> Row:
+    return {"role": "tool", "content": text}
+
+
+def _unique(rows: Iterator[Row], wanted: int) -> list[Row]:
+    """The first `wanted` rows with different requests; small talk, which is finite, may come again."""
+    seen: set[str] = set()
+    kept: list[Row] = []
+    for row in rows:
+        request = row["messages"][0]["content"]
+        if request not in seen or row["category"] == "irrelevance":
+            kept.append(row)
+            seen.add(request)
+        if len(kept) == wanted:
+            break
+    return kept
+
+
+def _check_apart(splits: dict[str, list[Row]]) -> None:
+    """No request of a test may occur in training."""
+    trained = {row["messages"][0]["content"] for row in splits["train"]}
+    for name in ("heldout", "unseen"):
+        leaked = [row for row in splits[name] if row["messages"][0]["content"] in trained]
+        if leaked:
+            raise ValueError(
+                f"tooldata.tools: a held-out request is also trained: {leaked[0]['messages'][0]['content']!r}"
+            )

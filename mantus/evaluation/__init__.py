@@ -1,0 +1,1 @@
+"""Measure a model through lm-eval, and an endpoint through its API. It knows no training."""

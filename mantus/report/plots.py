@@ -1,0 +1,91 @@
+"""Small SVG plots: lines, bars, a graph of artifacts. Colours come from the page's style sheet.
+
+It knows numbers and labels, not what they mean. Every plot has a title for screen readers.
+"""
+
+from collections.abc import Sequence
+from html import escape
+
+WIDTH, HEIGHT, LEFT, BOTTOM = 560, 220, 52, 26
+
+
+def svg(width: float, height: float, title: str, body: str) -> str:
+    """An accessible SVG element that scales with the page."""
+    return f'<svg viewBox="0 0 {width:g} {height:g}" role="img"><title>{escape(title)}</title>{body}</svg>'
+
+
+def lines(title: str, unit: str, series: Sequence[tuple[str, Sequence[tuple[float, float]]]]) -> str:
+    """A line chart of (name, [(x, y), ...]) series with a direct label at each line's end."""
+    points = [point for _, curve in series for point in curve]
+    if not points:
+        return ""
+    low_x, high_x = min(x for x, _ in points), max(x for x, _ in points) or 1
+    low, high = min(y for _, y in points), max(y for _, y in points)
+    span_x, span = (high_x - low_x) or 1, (high - low) or 1
+
+    def place(x: float, y: float) -> str:
+        across = LEFT + (x - low_x) / span_x * (WIDTH - LEFT - 78)
+        return f"{across:.1f},{10 + (high - y) / span * (HEIGHT - BOTTOM - 20):.1f}"
+
+    body = []
+    for part in range(5):
+        value = low + span * part / 4
+        at = place(low_x, value).split(",")[1]
+        body.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - 78}" y1="{at}" y2="{at}"/>')
+        body.append(f'<text class="tick" x="{LEFT - 6}" y="{at}" dy="4" text-anchor="end">{value:.3g}</text>')
+    for number, (name, curve) in enumerate(series):
+        path = " ".join(place(x, y) for x, y in curve)
+        across, down = place(*curve[-1]).split(",")
+        body.append(f'<polyline class="line c{number % 5}" points="{path}"/>')
+        label = escape(f"{name} {curve[-1][1]:.3g}")
+        body.append(f'<text class="label f{number % 5}" x="{float(across) + 5:.1f}" y="{down}" dy="4">{label}</text>')
+    body.append(f'<text class="tick" x="{LEFT}" y="{HEIGHT - 6}">{low_x:g}</text>')
+    body.append(
+        f'<text class="tick" x="{WIDTH - 78}" y="{HEIGHT - 6}" text-anchor="end">{high_x:g} {escape(unit)}</text>'
+    )
+    return svg(WIDTH, HEIGHT, title, "".join(body))
+
+
+def bars(title: str, rows: Sequence[tuple[str, float, str]], width: int = WIDTH) -> str:
+    """Horizontal bars of (label, value, shown value)."""
+    if not rows:
+        return ""
+    longest = max(value for _, value, _ in rows) or 1
+    body, label_width = [], 190
+    for index, (label, value, shown) in enumerate(rows):
+        top = 6 + index * 26
+        long = max(1.0, value / longest * (width - label_width - 110))
+        body.append(
+            f'<text class="label" x="{label_width - 8}" y="{top + 13}" text-anchor="end">{escape(label[:30])}</text>'
+        )
+        body.append(
+            f'<rect class="bar b{index % 5}" x="{label_width}" y="{top}" width="{long:.1f}" height="18" rx="3"/>'
+        )
+        body.append(f'<text class="tick" x="{label_width + long + 6:.1f}" y="{top + 13}">{escape(shown)}</text>')
+    return svg(width, 10 + 26 * len(rows), title, "".join(body))
+
+
+def graph(title: str, nodes: Sequence[tuple[str, str, str]], edges: Sequence[tuple[str, str]]) -> str:
+    """A layered graph of (id, name, detail) nodes; each stands right of everything that it was made from."""
+    level: dict[str, int] = {}
+    for identity, _, _ in nodes:  # nodes come in the order in which they were made
+        sources = [level[a] for a, b in edges if b == identity and a in level]
+        level[identity] = max(sources, default=-1) + 1
+    rows: dict[int, int] = {}
+    place: dict[str, tuple[float, float]] = {}
+    for identity, _, _ in nodes:
+        column = level[identity]
+        place[identity] = (12 + column * 128, 14 + rows.setdefault(column, 0) * 58)
+        rows[column] += 1
+    body = []
+    for start, end in edges:
+        if start in place and end in place:
+            (x1, y1), (x2, y2) = place[start], place[end]
+            a, b = x1 + 104, y1 + 19
+            body.append(f'<path class="edge" d="M{a},{b} C{a + 24},{b} {x2 - 24},{y2 + 19} {x2},{y2 + 19}"/>')
+    for identity, name, detail in nodes:
+        x, y = place[identity]
+        body.append(f'<rect class="node" x="{x}" y="{y}" width="104" height="38" rx="6"/>')
+        body.append(f'<text class="label" x="{x + 8}" y="{y + 16}">{escape(name)}</text>')
+        body.append(f'<text class="tick" x="{x + 8}" y="{y + 30}">{escape(detail)}</text>')
+    return svg(24 + 128 * (max(rows, default=0) + 1), 20 + 58 * max(rows.values(), default=1), title, "".join(body))

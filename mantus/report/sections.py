@@ -1,0 +1,169 @@
+"""The sections of the page, each from what it needs and left out where that is missing.
+
+It knows the stats and files of the artifact kinds, not how a page is put together. Everything shown is escaped: corpus
+text is untrusted.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from mantus.report.plots import bars, graph, lines
+from mantus.storage import Manifest
+
+Found = dict[str, list[tuple[Manifest, Path]]]
+"""Artifacts by kind, in the order in which they were made."""
+
+
+def megabytes(size: float) -> str:
+    """A size for people."""
+    return f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size / 1e3:,.1f} kB"
+
+
+def card(title: str, body: str, note: str = "", wide: bool = False) -> str:
+    """One section; nothing without a body."""
+    if not body:
+        return ""
+    kind = ' class="wide"' if wide else ""
+    return f"<section{kind}><h2>{escape(title)}</h2>{f'<p>{escape(note)}</p>' if note else ''}{body}</section>"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A table; numbers are right-aligned. Cells that are already HTML are given as bytes."""
+    if not rows:
+        return ""
+
+    def cell(value: Any, tag: str = "td") -> str:
+        if isinstance(value, bytes):
+            return f"<{tag}>{value.decode()}</{tag}>"
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        shown = f"{value:,}" if isinstance(value, int) else f"{value:,.4g}" if number else str(value)
+        return f"<{tag}{' class=n' if number else ''}>{escape(shown)}</{tag}>"
+
+    body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
+    return f'<div class="scroll"><table><tr>{"".join(cell(h, "th") for h in head)}</tr>{body}</table></div>'
+
+
+def verdict(holds: bool | None) -> bytes:
+    """holds or fails, in colour and in words."""
+    if holds is None:
+        return b""
+    return b'<span class="good">holds</span>' if holds else b'<span class="bad">fails</span>'
+
+
+def corpus(found: Found) -> Iterator[str]:
+    """The waterfall from what was collected to what was kept, sources, licences."""
+    steps: list[tuple[str, float, str]] = []
+    for kind, name in (("corpus", "collected"), ("clean", "after cleaning"), ("dedup", "after deduplication")):
+        for manifest, _ in found.get(kind, ()):
+            stats = manifest.stats
+            for reason, drop in stats.get("dropped", {}).items():
+                if isinstance(drop, dict):
+                    steps.append(
+                        (f"- {reason}", drop["bytes"], f"{drop['documents']:,} docs, {megabytes(drop['bytes'])}")
+                    )
+            steps.append((name, stats["bytes"], f"{stats['documents']:,} docs, {megabytes(stats['bytes'])}"))
+    yield card(
+        "Corpus, step by step",
+        bars("Bytes of corpus after each step", steps),
+        "Bytes kept, and every reason for a drop.",
+    )
+    rows = [
+        (name, entry["documents"], megabytes(entry["bytes"]))
+        for manifest, _ in found.get("dedup", ())
+        for name, entry in manifest.stats.get("sources", {}).items()
+    ]
+    licences = [(name, num) for m, _ in found.get("corpus", ()) for name, num in m.stats.get("licenses", {}).items()]
+    body = table(("source", "documents", "size"), rows) + table(("licence", "documents"), licences)
+    yield card("Sources and licences", body)
+
+
+def training(found: Found) -> Iterator[str]:
+    """Loss curves of every model made, held-out loss beside."""
+    for manifest, folder in found.get("model", ()):
+        path = folder / "history.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+        train = [(row["step"], row["loss"]) for row in rows if "loss" in row]
+        held = [(row["step"], row["heldout_loss"]) for row in rows if "heldout_loss" in row]
+        inputs = {reference.uri.rsplit("/", 2)[-2] for reference in manifest.inputs}
+        name = "tool tuning" if "tooldata" in inputs else "chat tuning" if "chatdata" in inputs else "pretraining"
+        stats = manifest.stats
+        note = f"{stats.get('parameters', 0):,} parameters, {stats.get('steps', 0):,} steps; cross-entropy in nats a token."
+        series = [(label, curve) for label, curve in (("train", train), ("held out", held)) if curve]
+        yield card(f"Loss: {name}", lines(f"Loss of {name}", "steps", series), note)
+
+
+def evaluation(found: Found) -> Iterator[str]:
+    """Bits per byte against xz, and every score with its interval."""
+    rows, values, latency = [], {}, []
+    for manifest, folder in found.get("evaluation", ()):
+        for row in json.loads((folder / "results.json").read_text())["results"]:
+            values[row["metric"]] = row["value"]
+            interval = f"{row['low']:.3f} to {row['high']:.3f}"
+            rows.append((row["task"], row["metric"], row["value"], interval, row["num"], row["through"]))
+        latency += list(manifest.stats.get("latency", {}).items())
+    both = [
+        (label, values[name], f"{values[name]:.3f} bits")
+        for name, label in (("bits_per_byte", "Mantus"), ("xz_bits_per_byte", "xz -9e"))
+        if name in values
+    ]
+    body = bars("Bits per byte of held-out text", both)
+    yield card("Held-out text, bits per byte", body, "Fewer is better; the same bytes for both.")
+    body = table(("measured over HTTP", "value"), [(name.replace("_", " "), value) for name, value in latency])
+    yield card("Latency", body, "Whole requests, eight at a time, on the machine that trained.")
+    head = ("task", "metric", "value", "95 % interval", "n", "through")
+    yield card("Evaluation", table(head, rows), wide=True)
+
+
+def release(found: Found) -> Iterator[str]:
+    """Variants, what int8 cost, and the gate's verdict."""
+    for _, folder in found.get("release", ()):
+        stored = json.loads((folder / "release.json").read_text())
+        rows = [
+            (
+                row["name"],
+                megabytes(row["bytes"]),
+                f"{row['ppl']:.3f}" if "ppl" in row else "",
+                f"{row['ppl_change']:+.2%}" if "ppl" in row else "",
+                f"{row['top1']:.1%}" if "top1" in row else "",
+            )
+            for row in stored["variants"]
+        ]
+        gate = stored["gate"]
+        note = f"Gate: {gate['verdict']}. " + "; ".join(check["message"] for check in gate["checks"])
+        yield card("Release in int8", table(("variant", "size", "perplexity", "change", "top-1"), rows), note)
+
+
+def transcripts(found: Found) -> Iterator[str]:
+    """What the agent did, task by task."""
+    body = []
+    for _, folder in found.get("transcripts", ()):
+        for line in (folder / "transcripts.jsonl").read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            turns = "".join(_turn(message) for message in row["messages"])
+            mark = verdict(row["solved"]).decode().replace("holds", "solved").replace("fails", "not solved")
+            body.append(f"<details open><summary>{escape(row['task'])}: {mark}</summary>{turns}</details>")
+    yield card("The agent at work", "".join(body), "Graded by what came of it, not by the words.", wide=True)
+
+
+def _turn(message: dict[str, Any]) -> str:
+    text = message.get("content") or ""
+    calls = "".join(
+        f'<div class="turn call"><small>calls a tool</small>{escape(call["function"]["name"])} '
+        f"{escape(str(call['function']['arguments']))}</div>"
+        for call in message.get("tool_calls") or ()
+    )
+    if not text:
+        return calls
+    kind, name = {"user": ("user", "user"), "tool": ("tool", "result")}.get(message["role"], ("said", message["role"]))
+    return f'<div class="turn {kind}"><small>{escape(name)}</small>{escape(text)}</div>{calls}'
+
+
+def lineage(manifests: Sequence[Manifest]) -> str:
+    """What was made from what."""
+    nodes = [(m.key, m.kind, m.key[:12]) for m in manifests]
+    edges = [(reference.key, m.key) for m in manifests for reference in m.inputs]
+    note = "Every artifact is named by the key of its code, its settings and what it was made from."
+    return card("Lineage", f'<div class="scroll">{graph("Lineage of artifacts", nodes, edges)}</div>', note, wide=True)
