@@ -1,209 +1,246 @@
-"""Phase `clean`: normalise text, measure signals, drop by threshold; every drop has a reason.
+"""Clean: normalise texts, score them, drop what breaks a rule, and keep account of every drop.
 
-It knows rules over columns, not where documents came from. Signals are computed first and thresholds applied after, so
-that a report can show what another threshold would do. Words are runs of letters, digits and underscores.
+It does not know where documents came from nor which resemble each other (dedup.py).
 """
 
-import re
-import unicodedata
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field
 
 from mantus import console
 from mantus.data.corpus import part_paths, write_table
+from mantus.data.rules import Rule, add_signals, first_reason
 from mantus.storage import ArtifactURI, Manifest, PhaseConfig, Work, execute
 
-if TYPE_CHECKING:
-    import polars
+LANGUAGE_SAMPLE = 2000
+"""Characters of a text that its language is told by."""
 
-AUDIT_EVERY = 10
-CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u200b\u200e\u200f\ufeff]")
-TRAILING = re.compile(r"[ \t]+$", re.MULTILINE)
-BLANKS = re.compile(r"\n{3,}")
-EMAIL = re.compile(r"\b[\w.+-]+@[\w-]+\.[\w.-]*\w")
-ADDRESS = re.compile(r"\b(?:\d{1,3}\.){3}\d{1,3}\b")
-STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with", "is", "in")
+AUDIT_CHARACTERS = 2000
+"""Characters of a rejected text that the audit shard keeps."""
+
+EMAIL = r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}"
+OCTET = r"(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])"
+FIRST = r"(?:1[1-9]|[2-9][0-9]|1[013-6][0-9]|12[0-689]|17[013-9]|18[0-9]|19[013-9]|2[01][0-9]|22[0-3])"
+ADDRESS = rf"(^|[^0-9.]){FIRST}\.{OCTET}\.{OCTET}\.{OCTET}($|[^0-9.]|\.(?:\s|$))"
+"""Public IPv4 addresses; first octets below 10 are too often version numbers, 172 and 192 too often private."""
 
 
 class CleanConfig(PhaseConfig):
-    """Settings of `mantus clean`. Rules after Gopher (Rae et al., 2021) and C4 (Raffel et al., 2020)."""
+    """Normalise, score and filter documents; every drop has a reason."""
 
     corpus: ArtifactURI
     """The corpus to clean."""
-    languages: list[str] = Field(default_factory=lambda: ["en"])
-    """Languages of prose to keep (ISO 639-1); empty: all."""
+    languages: tuple[str, ...] = ("en",)
+    """ISO 639-1 codes of the languages to keep; empty keeps all. Code has none."""
+    replace_pii: bool = True
+    """Replace e-mail addresses by name@example.com and public IPv4 addresses by 192.0.2.1."""
     min_words: int = 30
-    """Prose: fewest words."""
-    max_words: int = 200_000
-    """Prose: most words."""
-    min_mean_word: float = 2.5
-    """Prose: shortest mean word, in characters."""
-    max_mean_word: float = 10.0
-    """Prose: longest mean word, in characters."""
-    min_alpha: float = 0.6
-    """Prose: smallest share of characters that are letters or spaces."""
+    """Fewer words are too little."""
+    max_words: int = 100_000
+    """More words are too much."""
+    min_mean_word_length: float = 3.0
+    """Mean characters of a word, at least."""
+    max_mean_word_length: float = 10.0
+    """Mean characters of a word, at most."""
+    max_symbol_ratio: float = 0.1
+    """Number signs and ellipses per word."""
+    min_alpha_ratio: float = 0.75
+    """Share of words with a letter in them."""
     min_stop_words: int = 2
-    """Prose: fewest different common English words; only where languages are exactly ['en']."""
-    max_bullets: float = 0.9
-    """Prose: largest share of lines that begin with a bullet."""
-    max_ellipses: float = 0.3
-    """Prose: largest share of lines that end with an ellipsis."""
-    max_duplicate_lines: float = 0.5
-    """Prose: largest share of characters in lines that occurred before in the document."""
-    code_min_chars: int = 80
-    """Code: fewest characters."""
-    code_max_line: int = 1000
-    """Code: longest line; longer ones are data or generated."""
-    code_min_alpha: float = 0.35
-    """Code: smallest share of characters that are letters or spaces."""
-    scrub: bool = True
-    """Replace e-mail and IP addresses in prose."""
+    """Different ones of eight commonest English words; for English only."""
+    max_bullet_lines: float = 0.9
+    """Share of lines that start with a bullet."""
+    max_ellipsis_lines: float = 0.3
+    """Share of lines that end with an ellipsis."""
+    min_punctuated_lines: float = 0.12
+    """Share of lines that end with punctuation."""
+    max_duplicate_lines: float = 0.3
+    """Share of characters in lines seen before in the document."""
+    max_top_2gram: float = 0.2
+    """Share of characters in the commonest pair of words."""
+    max_top_3gram: float = 0.18
+    """Share of characters in the commonest three words."""
+    max_top_4gram: float = 0.16
+    """Share of characters in the commonest four words."""
+    max_repeated_ngrams: float = 0.3
+    """Share of runs of five words seen before in the document."""
+    min_code_words: int = 20
+    """For code: fewer words are too little."""
+    max_code_line: int = 1000
+    """For code: longest line in characters."""
+    max_code_mean_line: float = 100.0
+    """For code: mean characters of a line."""
+    min_code_alpha: float = 0.25
+    """For code: share of characters that are letters."""
+    drop_generated: bool = True
+    """For code: drop files whose head says that a program wrote them."""
+    audit: int = Field(default=20, ge=0)
+    """Rejected documents kept for each reason, to be looked at."""
 
 
 def run(config: CleanConfig) -> Manifest:
-    """Clean, or find the cleaned corpus. ValueError when nothing is left."""
-
-    def produce(work: Work) -> dict[str, Any]:
-        import polars
-
-        parts = part_paths(work.inputs["corpus"])
-        kept, rejected = [], []
-        with console.progress("clean", len(parts), "parts") as bar:
-            for path in parts:
-                judged = judge(measure(polars.read_parquet(path), config), config)
-                keep = judged.filter(polars.col("drop_reason") == "")
-                write_table(keep.to_arrow(), work.out / path.name)
-                kept.append(_sizes(keep))
-                rejected.append(judged.filter(polars.col("drop_reason") != ""))
-                bar.advance()
-        drops = polars.concat(rejected)
-        write_table(drops.gather_every(AUDIT_EVERY).to_arrow(), work.out / "rejects.parquet")
-        return _stats(polars.concat(kept), drops)
-
-    return execute("clean", config, produce)
+    """Make the cleaned corpus, or find it. ValueError when nothing is left."""
+    return execute("clean", config, lambda work: _produce(work, config))
 
 
-def _sizes(frame: "polars.DataFrame") -> "polars.DataFrame":
-    import polars
+def _produce(work: Work, config: CleanConfig) -> dict[str, Any]:
+    import polars as pl
 
-    return frame.select("source", polars.col("text").str.len_bytes().alias("bytes"))
+    counts: list[Any] = []
+    rejects: list[Any] = []
+    num_parts = 0
+    parts = part_paths(work.inputs["corpus"])
+    with console.progress("clean", work.manifests["corpus"].stats["bytes"] / 1e6, "MB") as bar:
+        for part in parts:
+            before = pl.read_parquet(part)
+            judged = judge(before, config)
+            counts.append(_count(judged, before))
+            kept = judged.filter(pl.col("drop_reason").is_null()).drop("drop_reason", "emails", "addresses")
+            rejects.append(_sample(pl.concat([*rejects[-1:], _audit(judged)]), config.audit))
+            if kept.height:
+                write_table(kept.to_arrow(), work.out / f"part-{num_parts:05d}.parquet")
+                num_parts += 1
+            bar.advance(float(before["text"].str.len_bytes().sum()) / 1e6)
+    if not num_parts:
+        raise ValueError(f"corpus: {work.manifests['corpus'].uri}: no document passes the rules")
+    write_table(rejects[-1].to_arrow(), work.out / "rejects.parquet")
+    return waterfall(pl.concat(counts))
 
 
-def _stats(kept: "polars.DataFrame", drops: "polars.DataFrame") -> dict[str, Any]:
-    import polars
+def judge(frame: Any, config: CleanConfig) -> Any:
+    """Documents with texts normalised, signals added, `lang` told, and `drop_reason` (null = keep)."""
+    import polars as pl
 
-    if kept.height == 0:
-        raise ValueError("clean: the filters drop every document; loosen them")
-    reasons = drops.group_by("drop_reason").agg(
-        polars.len().alias("n"), polars.col("text").str.len_bytes().sum().alias("b")
+    frame = frame.with_columns(pl.Series("text", normalise(frame["text"], frame["form"])))
+    frame = frame.with_columns(
+        emails=pl.col("text").str.count_matches(EMAIL),
+        addresses=pl.col("text").str.count_matches("(?m)" + ADDRESS),
     )
-    dropped = {
-        row["drop_reason"]: {"documents": row["n"], "bytes": row["b"]} for row in reasons.sort("drop_reason").to_dicts()
-    }
-    sources = kept.group_by("source").agg(polars.len().alias("n"), polars.col("bytes").sum().alias("b")).sort("source")
-    return {
-        "documents": kept.height,
-        "bytes": int(kept["bytes"].sum()),
-        "dropped": dropped,
-        "sources": {row["source"]: {"documents": row["n"], "bytes": row["b"]} for row in sources.to_dicts()},
-    }
+    if config.replace_pii:
+        frame = frame.with_columns(pl.col("text").pipe(without_pii))
+    frame = frame.with_columns(_languages(frame))
+    is_code = pl.col("form") == "code"
+    reason = pl.when(is_code).then(first_reason(code_rules(config))).otherwise(first_reason(prose_rules(config)))
+    known = pl.col("lang").is_in(list(config.languages)) | (not config.languages)
+    told = pl.col("num_words") >= config.min_words  # of less text no language can be told
+    language = pl.when(~is_code & ~known & told).then(pl.lit("language"))
+    english = ~is_code & (pl.col("lang") == "en") & (pl.col("stop_words") < config.min_stop_words)
+    stop_words = pl.when(english).then(pl.lit("few stop words"))
+    return add_signals(frame).with_columns(pl.coalesce(language, reason, stop_words).alias("drop_reason"))
 
 
-def normalise(text: str, scrub: bool) -> str:
-    """NFC, Unix line ends, no control characters or trailing blanks, at most one empty line in a row."""
-    text = unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
-    text = BLANKS.sub("\n\n", TRAILING.sub("", CONTROL.sub("", text))).strip("\n")
-    if scrub:
-        text = ADDRESS.sub("192.0.2.1", EMAIL.sub("name@example.org", text))
-    return text + "\n"
-
-
-def measure(frame: "polars.DataFrame", config: CleanConfig) -> "polars.DataFrame":
-    """Normalised text, language, and signal columns (names begin with `s_`)."""
-    import polars
-
-    texts = [
-        normalise(text, config.scrub and form == "prose")
-        for text, form in zip(frame["text"].to_list(), frame["form"].to_list(), strict=True)
+def prose_rules(config: CleanConfig) -> list[Rule]:
+    """Rules for prose, cheapest reading first: the first one broken is the reason."""
+    return [
+        Rule("too few words", "num_words", low=config.min_words),
+        Rule("too many words", "num_words", high=config.max_words),
+        Rule("word length", "mean_word_length", config.min_mean_word_length, config.max_mean_word_length),
+        Rule("symbols", "symbols", high=config.max_symbol_ratio),
+        Rule("few words with letters", "alpha_words", low=config.min_alpha_ratio),
+        Rule("bullet lines", "bullets", high=config.max_bullet_lines),
+        Rule("ellipsis lines", "ellipses", high=config.max_ellipsis_lines),
+        Rule("unpunctuated lines", "punctuated_lines", low=config.min_punctuated_lines),
+        Rule("lorem ipsum", "lorem_ipsum", high=0),
+        Rule("duplicate lines", "duplicate_lines", high=config.max_duplicate_lines),
+        Rule("repeated 2-grams", "top_2gram", high=config.max_top_2gram),
+        Rule("repeated 3-grams", "top_3gram", high=config.max_top_3gram),
+        Rule("repeated 4-grams", "top_4gram", high=config.max_top_4gram),
+        Rule("repeated 5-grams", "repeated_ngrams", high=config.max_repeated_ngrams),
     ]
-    languages = list(_languages(texts, frame["form"].to_list(), frame["lang"].to_list()))
-    frame = frame.with_columns(polars.Series("text", texts), polars.Series("lang", languages, dtype=polars.String))
-    text, lines = polars.col("text"), polars.col("text").str.split("\n")
-    words = text.str.count_matches(r"\w+")
-    return frame.with_columns(
-        text.str.len_chars().alias("s_chars"),
-        words.alias("s_words"),
-        (text.str.count_matches(r"\w") / words.clip(1)).alias("s_mean_word"),
-        (text.str.count_matches(r"[\p{L}\s]") / text.str.len_chars().clip(1)).alias("s_alpha"),
-        (text.str.count_matches(r"(?m)^\s*[-*\u2022]\s") / lines.list.len()).alias("s_bullets"),
-        (text.str.count_matches(r"(?m)(\.\.\.|\u2026)$") / lines.list.len()).alias("s_ellipses"),
-        lines.list.eval(polars.element().str.len_chars()).list.max().alias("s_longest_line"),
-        polars.sum_horizontal(text.str.contains(rf"(?i)\b{word}\b").cast(polars.UInt32) for word in STOP_WORDS).alias(
-            "s_stop_words"
-        ),
-        polars.Series("s_duplicate_lines", [duplicate_lines(text) for text in texts], dtype=polars.Float64),
+
+
+def code_rules(config: CleanConfig) -> list[Rule]:
+    """Rules for code."""
+    generated = [Rule("generated", "generated", high=0)] if config.drop_generated else []
+    return [
+        Rule("too few words", "num_words", low=config.min_code_words),
+        *generated,
+        Rule("long lines", "longest_line", high=config.max_code_line),
+        Rule("long lines", "mean_line", high=config.max_code_mean_line),
+        Rule("few letters", "alpha_characters", low=config.min_code_alpha),
+    ]
+
+
+def normalise(text: Any, form: Any) -> Any:
+    """Unicode NFC, unix line ends, no control or invisible characters, at most two line ends in a row.
+
+    Runs of blanks inside a line of prose become one; indentation stays, and so does all that code means.
+    """
+    import polars as pl
+
+    plain = (
+        text.str.normalize("NFC")
+        .str.replace_all("\r\n?", "\n")
+        .str.replace_all(r"[\x00-\x08\x0b-\x1f\x7f\x{200b}\x{2060}\x{feff}\x{ad}]", "")
+        .str.replace_all(r"(?m)[ \t]+$", "")
+        .str.replace_all(r"\n{4,}", "\n\n\n")
+        .str.strip_chars("\n")
     )
+    prose = plain.str.replace_all(r"(\S)[ \t\x{a0}]{2,}", "$1 ").str.replace_all(r"\n{3,}", "\n\n")
+    return pl.select(pl.when(form == "code").then(plain).otherwise(prose).alias("text")).to_series()
 
 
-def duplicate_lines(text: str) -> float:
-    """Share of characters in non-empty lines that occurred before."""
-    seen: set[str] = set()
-    total = repeated = 0
-    for line in text.split("\n"):
-        line = line.strip()
-        total += len(line)
-        if line in seen:
-            repeated += len(line)
-        seen.add(line)
-    return repeated / total if total else 0.0
+def without_pii(text: Any) -> Any:
+    """A text expression with e-mail and public IPv4 addresses replaced by addresses reserved for examples."""
+    replaced = text.str.replace_all(EMAIL, "name@example.com")
+    return replaced.str.replace_all("(?m)" + ADDRESS, "${1}192.0.2.1${2}")
 
 
-def _languages(texts: list[str], forms: list[str], given: list[str]) -> Iterator[str]:
-    """Code keeps its suffix; prose is identified from its first 4,000 characters."""
+def _languages(frame: Any) -> Any:
     import eldc
+    import polars as pl
 
     eldc.init()
-    for text, form, known in zip(texts, forms, given, strict=True):
-        yield known if form == "code" else eldc.detect(text[:4000])
+    samples = frame["text"].str.slice(0, LANGUAGE_SAMPLE).to_list()
+    pairs = zip(samples, frame["form"], frame["lang"], strict=True)
+    return pl.Series("lang", [lang if form == "code" else eldc.detect(sample) for sample, form, lang in pairs])
 
 
-def judge(frame: "polars.DataFrame", config: CleanConfig) -> "polars.DataFrame":
-    """A `drop_reason` for every row, '' when it is kept; the first rule that fails names it."""
-    import polars
+def _count(judged: Any, before: Any) -> Any:
+    """Documents and bytes by source and drop_reason (null = kept)."""
+    import polars as pl
 
-    reason = polars.lit("")
-    for name, fails in reversed(list(_rules(config))):
-        reason = polars.when(fails).then(polars.lit(name)).otherwise(reason)
-    return frame.with_columns(reason.alias("drop_reason"))
-
-
-def _rules(config: CleanConfig) -> Iterator[tuple[str, "polars.Expr"]]:
-    import polars
-
-    col: Callable[[str], polars.Expr] = polars.col
-    is_code = col("form") == "code"
-    yield "code: too short", is_code & (col("s_chars") < config.code_min_chars)
-    yield "code: long lines", is_code & (col("s_longest_line") > config.code_max_line)
-    yield "code: few letters", is_code & (col("s_alpha") < config.code_min_alpha)
-    prose = ~is_code
-    if config.languages:
-        yield "language", prose & ~col("lang").is_in(config.languages)
-    yield "too few words", prose & (col("s_words") < config.min_words)
-    yield "too many words", prose & (col("s_words") > config.max_words)
-    yield "mean word length", prose & ~col("s_mean_word").is_between(config.min_mean_word, config.max_mean_word)
-    yield "few letters", prose & (col("s_alpha") < config.min_alpha)
-    if config.languages == ["en"]:
-        yield "few common words", prose & (col("s_stop_words") < config.min_stop_words)
-    yield "bullets", prose & (col("s_bullets") > config.max_bullets)
-    yield "ellipses", prose & (col("s_ellipses") > config.max_ellipses)
-    yield "repeated lines", prose & (col("s_duplicate_lines") > config.max_duplicate_lines)
+    sizes = before["text"].str.len_bytes()
+    return (
+        judged.with_columns(read=sizes, written=pl.col("text").str.len_bytes())
+        .group_by("source", "drop_reason", maintain_order=True)
+        .agg(pl.len().alias("documents"), pl.col("read", "written", "emails", "addresses").sum())
+    )
 
 
-def audit(folder: Path) -> "polars.DataFrame":
-    """The sample of rejected documents of a `clean` artifact."""
-    import polars
+def _audit(judged: Any) -> Any:
+    import polars as pl
 
-    return polars.read_parquet(folder / "rejects.parquet")
+    dropped = judged.filter(pl.col("drop_reason").is_not_null()).drop("emails", "addresses")
+    return dropped.with_columns(pl.col("text").str.slice(0, AUDIT_CHARACTERS))
+
+
+def _sample(rejects: Any, num: int) -> Any:
+    """For each reason the `num` rejects with the smallest ids: a sample that does not depend on their order."""
+    ordered = rejects.sort("drop_reason", "id", "url")
+    return ordered.group_by("drop_reason", maintain_order=True).head(num).select(rejects.columns)
+
+
+def waterfall(counts: Any) -> dict[str, Any]:
+    """Stats: what was read, what each reason took, what is left; in all and by source."""
+    import polars as pl
+
+    counts = counts.group_by("source", "drop_reason").agg(pl.exclude("source", "drop_reason").sum())
+    by_source = {name: _stage(counts.filter(pl.col("source") == name)) for name in counts["source"].unique().sort()}
+    return {**_stage(counts), "sources": by_source}
+
+
+def _stage(counts: Any) -> dict[str, Any]:
+    import polars as pl
+
+    kept = counts.filter(pl.col("drop_reason").is_null())
+    dropped = counts.filter(pl.col("drop_reason").is_not_null()).group_by("drop_reason")
+    reasons = dropped.agg(pl.col("documents", "read").sum()).sort("drop_reason")
+    return {
+        "documents_read": int(counts["documents"].sum()),
+        "bytes_read": int(counts["read"].sum()),
+        "documents": int(kept["documents"].sum()),
+        "bytes": int(kept["written"].sum()),
+        "dropped": {reason: {"documents": int(n), "bytes": int(size)} for reason, n, size in reasons.iter_rows()},
+        "replaced": {name: int(kept[name].sum()) for name in ("emails", "addresses")},
+    }

@@ -1,107 +1,253 @@
-"""Phase `collect`: sources -> corpus; what could not be read is counted by reason.
+"""Collect: read every source into one corpus, in parallel, with a count of everything dropped.
 
-It knows sources and rows, not formats (sources.py) nor quality (clean.py).
+It does not judge documents; it knows sources, pieces of work and the corpus it writes.
 """
 
-from collections import Counter
+import json
+import multiprocessing
+import os
+import signal
+import sys
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from mantus import console
-from mantus.data import code
-from mantus.data.corpus import Document, Row, document_id, write_rows
-from mantus.data.fetch import locate
+from mantus.data.corpus import Document, Row, document_id, part_paths, write_rows
+from mantus.data.fetch import Resolved, resolve
 from mantus.data.sources import Drop, File, Item, Source, read_file
 from mantus.processes import die_with_parent, num_processors
-from mantus.storage import Manifest, PhaseConfig, Reference, Work, execute
+from mantus.storage import Manifest, PhaseConfig, Work, execute
+from mantus.storage.artifact import digest_file
+from mantus.storage.phase import RUNTIME
+
+PIECE_BYTES = 64 << 20
+"""Bytes of input files that one worker reads in one go."""
 
 
 class CollectConfig(PhaseConfig):
-    """Settings of `mantus collect`."""
+    """Read sources (WARC, Wikipedia, git, files) into a corpus."""
 
-    sources: list[Source] = Field(min_length=1)
-    """Where to read from: see Source in mantus/data/sources.py."""
+    sources: tuple[Source, ...] = ()
+    """What to read: entries with type, path, license and more (see `Source`)."""
+    workers: int = Field(default=0, ge=0, json_schema_extra=RUNTIME)
+    """Processes that read at once (0 = one a processor)."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
-    """One source, read."""
+class Piece:
+    """What one worker reads in one go; the corpus is the pieces' documents in order."""
 
-    rows: list[Row]
-    dropped: Counter[str]
+    index: int
+    """The source's place in the config."""
+    source: Source
+    files: tuple[File, ...]
+
+
+@dataclass
+class Tally:
+    """What came of a piece, or of many."""
+
+    documents: int = 0
+    bytes: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    licenses: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def count(self, license_name: str, num_bytes: int, num_documents: int = 1) -> None:
+        """Count documents under their licence."""
+        entry = self.licenses.setdefault(license_name, {"documents": 0, "bytes": 0})
+        entry["documents"] += num_documents
+        entry["bytes"] += num_bytes
+        self.documents += num_documents
+        self.bytes += num_bytes
+
+    def drop(self, reason: str, num: int = 1) -> None:
+        """Count something that did not become a document."""
+        self.dropped[reason] = self.dropped.get(reason, 0) + num
+
+    def add(self, other: "Tally") -> None:
+        """Count what another tally has."""
+        for reason, num in other.dropped.items():
+            self.drop(reason, num)
+        for name, entry in other.licenses.items():
+            self.count(name, entry["bytes"], entry["documents"])
 
 
 def run(config: CollectConfig) -> Manifest:
-    """Collect, or find the corpus. ValueError names a source that is not there or gives nothing."""
-    console.say(f"collect: {len(config.sources)} sources")
-    located = [_locate(source, f"collect.sources[{index}]") for index, source in enumerate(config.sources)]
-
-    def produce(work: Work) -> dict[str, Any]:
-        rows: list[Row] = []
-        dropped: Counter[str] = Counter()
-        by_source: dict[str, dict[str, Any]] = {}
-        with (
-            ProcessPoolExecutor(num_processors(), initializer=die_with_parent) as pool,
-            console.progress("collect", len(config.sources), "sources") as bar,
-        ):
-            reads = pool.map(_read, config.sources, [files for files, _ in located])
-            for index, (source, read) in enumerate(zip(config.sources, reads, strict=True)):
-                if not read.rows:
-                    why = ", ".join(f"{reason}: {count}" for reason, count in sorted(read.dropped.items()))
-                    raise ValueError(
-                        f"collect.sources[{index}]: {source.path or source.type}: no documents ({why or 'empty'})"
-                    )
-                rows += read.rows
-                dropped += read.dropped
-                size = sum(len(row.text.encode()) for row in read.rows)
-                by_source[source.title] = {
-                    "documents": len(read.rows),
-                    "bytes": size,
-                    "dropped": dict(sorted(read.dropped.items())),
-                }
-                bar.advance(1, f"{source.title}: {len(read.rows):,} documents")
-        write_rows(rows, work.out)
-        licenses = Counter(row.license for row in rows)
-        size = sum(entry["bytes"] for entry in by_source.values())
-        counts = {"documents": len(rows), "bytes": size, "dropped": dict(sorted(dropped.items()))}
-        return {**counts, "sources": by_source, "licenses": dict(sorted(licenses.items()))}
-
-    return execute("corpus", config, produce, [reference for _, reference in located])
+    """Make the corpus of `config.sources`, or find it. ValueError names the source that is wrong or gave nothing."""
+    if not config.sources:
+        raise ValueError("sources: empty; name at least one source")
+    resolved = [resolve(source, f"sources[{index}]") for index, source in enumerate(config.sources)]
+    references = [item.reference for item in resolved]
+    workers = config.workers or num_processors()
+    return execute("corpus", config, lambda work: _produce(work, resolved, workers), references)
 
 
-def _locate(source: Source, where: str) -> tuple[list[File], Reference]:
-    if source.type in ("git", "code"):
-        return [], code.fingerprint(source, where)
-    return locate(source, where)
+def _produce(work: Work, resolved: list[Resolved], workers: int) -> dict[str, Any]:
+    pieces: list[Piece] = []
+    fetched: list[list[File]] = []
+    with console.progress("fetch", len(resolved), "sources") as bar:
+        for index, item in enumerate(resolved):
+            fetched.append(item.fetch())
+            pieces += _pieces(index, item.source, fetched[-1])
+            bar.advance(note=item.source.title)
+    tallies = _read_all(pieces, work.scratch, workers)
+    sources = [Tally() for _ in resolved]
+    for piece, tally in zip(pieces, tallies, strict=True):
+        sources[piece.index].add(tally)
+    for index, (item, tally) in enumerate(zip(resolved, sources, strict=True)):
+        if tally.documents == 0:
+            reasons = ", ".join(f"{reason} ({num})" for reason, num in sorted(tally.dropped.items()))
+            raise ValueError(f"sources[{index}] ({item.source.title}): gave no documents: {reasons or 'it is empty'}")
+    parts = [part for number in range(len(pieces)) for part in part_paths(_piece_folder(work.scratch, number))]
+    for number, part in enumerate(parts):
+        os.link(part, work.out / f"part-{number:05d}.parquet")  # the scratch copy stays, should this run be killed
+    _write_licenses(work.out, resolved, fetched, sources)
+    return _stats(resolved, sources)
 
 
-def _read(source: Source, files: list[File]) -> _Read:
-    rows: list[Row] = []
-    dropped: Counter[str] = Counter()
-    left = source.max_mb * 1e6 or float("inf")
-    for item in _items(source, files):
-        if isinstance(item, Drop):
-            dropped[item.reason] += 1
-        elif left > 0:
-            left -= len(item.text)
-            rows.append(_row(item, source))
-    return _Read(rows, dropped)
-
-
-def _items(source: Source, files: list[File]) -> Iterator[Item]:
-    if source.type in ("git", "code"):
-        yield from code.read(source)
+def _pieces(index: int, source: Source, files: list[File]) -> list[Piece]:
+    """Files in bundles of about PIECE_BYTES; all in one when the source is capped or has no files of its own."""
+    if source.max_mb or source.type in ("git", "code"):
+        return [Piece(index, source, tuple(files))]
+    bundles: list[list[File]] = []
+    size = PIECE_BYTES
     for file in files:
-        yield from read_file(file, source)
+        if size >= PIECE_BYTES:
+            bundles.append([])
+            size = 0
+        bundles[-1].append(file)
+        size += file.path.stat().st_size
+    return [Piece(index, source, tuple(bundle)) for bundle in bundles]
+
+
+def _piece_folder(scratch: Path, number: int) -> Path:
+    return scratch / f"piece-{number:05d}"
+
+
+def _read_all(pieces: list[Piece], scratch: Path, workers: int) -> list[Tally]:
+    """Read every piece, those of a crashed run left out; their tallies in order."""
+    with console.progress("collect", len(pieces), "pieces") as bar, _pool(min(workers, len(pieces))) as pool:
+        futures: dict[Future[Tally], int] = {}
+        for number, piece in enumerate(pieces):
+            futures[pool.submit(read_piece, piece, _piece_folder(scratch, number))] = number
+        found: dict[int, Tally] = {}
+        num_bytes = 0
+        for future in as_completed(futures):
+            tally = found[futures[future]] = future.result()
+            num_bytes += tally.bytes
+            bar.advance(note=f"{num_bytes / 1e6:,.1f} MB of text")
+    return [found[number] for number in range(len(pieces))]
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Workers that end with this process, however it ends."""
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    pool = ProcessPoolExecutor(workers, context, initializer=_begin_worker)
+    try:
+        yield pool
+    except BaseException:
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent ends its workers
+    die_with_parent()
+
+
+def read_piece(piece: Piece, folder: Path) -> Tally:
+    """Write the documents of a piece as parts in `folder`; what came of it. A finished piece is found again."""
+    done = folder / "done.json"
+    if done.is_file():
+        return Tally(**json.loads(done.read_bytes()))
+    for part in part_paths(folder):
+        part.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+    tally = Tally()
+    write_rows(_rows(piece, tally), folder)
+    temporary = done.with_suffix(".part")
+    temporary.write_text(json.dumps(asdict(tally)))
+    temporary.replace(done)
+    return tally
+
+
+def _rows(piece: Piece, tally: Tally) -> Iterator[Row]:
+    source = piece.source
+    limit = source.max_mb * 1e6
+    for item in _items(piece):
+        if isinstance(item, Drop):
+            tally.drop(item.reason)
+            continue
+        row = _row(item, source)
+        tally.count(row.license, len(item.text.encode()))
+        yield row
+        if limit and tally.bytes >= limit:
+            return
+
+
+def _items(piece: Piece) -> Iterator[Item]:
+    from mantus.data import programs
+
+    if piece.source.type == "code":
+        yield from programs.read_code(piece.source)
+        return
+    for file in piece.files:
+        if piece.source.type == "git":
+            yield from programs.read_git(file, piece.source)
+        else:
+            try:
+                yield from read_file(file, piece.source)
+            except ValueError as error:
+                raise ValueError(f"sources[{piece.index}].path: {error}") from None
 
 
 def _row(document: Document, source: Source) -> Row:
-    license = source.license or document.license or "unknown"
-    identity = document_id(document.text)
     return Row(
-        identity, document.text, source.title, document.url, license, document.lang, document.added, document.form
+        id=document_id(document.text),
+        text=document.text,
+        source=source.title,
+        url=document.url,
+        license=document.license or source.license or "unknown",
+        lang=document.lang,
+        added=document.added,
+        form=document.form,
     )
+
+
+def _write_licenses(out: Path, resolved: list[Resolved], fetched: list[list[File]], sources: list[Tally]) -> None:
+    """`licenses.json`: for each source what was read, its digest, and documents and bytes by licence."""
+    ledger = []
+    for item, files, tally in zip(resolved, fetched, sources, strict=True):
+        entry = {"name": item.source.title, "type": item.source.type, **asdict(item.reference)}
+        if item.source.path.startswith("pypi:"):
+            entry["file"], entry["sha256"] = files[0].path.name, digest_file(files[0].path)
+        ledger.append({**entry, "licenses": dict(sorted(tally.licenses.items()))})
+    (out / "licenses.json").write_text(json.dumps({"sources": ledger}, indent=1, sort_keys=True))
+
+
+def _stats(resolved: list[Resolved], sources: list[Tally]) -> dict[str, Any]:
+    total = Tally()
+    by_source: dict[str, Tally] = {}
+    for item, tally in zip(resolved, sources, strict=True):
+        total.add(tally)
+        by_source.setdefault(item.source.title, Tally()).add(tally)
+    return {**_plain(total), "sources": {name: _plain(tally) for name, tally in by_source.items()}}
+
+
+def _plain(tally: Tally) -> dict[str, Any]:
+    return {
+        "documents": tally.documents,
+        "bytes": tally.bytes,
+        "dropped": dict(sorted(tally.dropped.items())),
+        "licenses": dict(sorted(tally.licenses.items())),
+    }

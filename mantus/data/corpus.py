@@ -9,7 +9,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-PART_BYTES = 32 << 20
+PART_BYTES = 16 << 20
 """Bytes of text in a part before the next one begins."""
 
 COLUMNS = ("id", "text", "source", "url", "license", "lang", "added", "form")

@@ -1,201 +1,189 @@
-"""Phase `dedup`: drop exact and near duplicates; who duplicates whom is written down.
+"""Dedup: drop exact and near duplicates, and write down which document each of them repeats.
 
-It knows texts and ids, not quality. Near duplicates: MinHash over word 5-grams, 14 bands of 8 rows find candidates,
-exact Jaccard similarity of the 5-gram sets confirms them, and the longest text of a cluster stays.
+It does not judge quality: of a cluster the longest text stays, then the one with the smallest id.
 """
 
-import hashlib
-import re
-from collections import defaultdict
-from collections.abc import Iterator
-from itertools import combinations
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import Field
 
 from mantus import console
+from mantus.data import minhash
 from mantus.data.corpus import part_paths, write_table
 from mantus.storage import ArtifactURI, Manifest, PhaseConfig, Work, execute
 
-WORD = re.compile(r"\w+")
-MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
-MAX_BUCKET = 64
-"""Members of one LSH bucket that are compared pairwise; more are compared with the first ones only."""
-
 
 class DedupConfig(PhaseConfig):
-    """Settings of `mantus dedup`."""
+    """Drop exact and near duplicates."""
 
     corpus: ArtifactURI
-    """The corpus to deduplicate."""
-    near: bool = True
-    """Also drop near duplicates."""
+    """The corpus to search."""
     threshold: float = Field(default=0.8, gt=0, le=1)
-    """Jaccard similarity of word n-grams from which two documents count as one."""
+    """Near duplicates share at least this much of their runs of words (Jaccard similarity)."""
     ngram: int = Field(default=5, ge=1)
-    """Words of an n-gram."""
+    """Words in a run."""
     bands: int = Field(default=14, ge=1)
-    """LSH bands."""
+    """MinHash bands: more find more pairs of low similarity."""
     rows: int = Field(default=8, ge=1)
-    """Signature rows a band."""
+    """MinHash values in a band: more make a band harder to share."""
+
+
+@dataclass
+class Index:
+    """What is known of every document, in corpus order; shingles lie in a scratch file."""
+
+    path: Path
+    ids: list[str] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
+    urls: list[str] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    """Bytes of each text."""
+    exact: list[tuple[int, int]] = field(default_factory=list)
+    """128 bits of each normalised text."""
+    ends: list[int] = field(default_factory=lambda: [0])
+    """Where in the scratch file each document's shingles end, and so the next one's begin."""
+    bands: list[Any] = field(default_factory=list)
+
+    def shingles(self, number: int) -> Any:
+        """The set of shingles of a document, sorted."""
+        start, end = self.ends[number], self.ends[number + 1]
+        return np.unique(np.fromfile(self.path, np.uint64, count=end - start, offset=8 * start))
+
+    def preference(self, number: int) -> tuple[int, str, int]:
+        """Sorts a cluster's members, the one to keep first."""
+        return -self.sizes[number], self.ids[number], number
 
 
 def run(config: DedupConfig) -> Manifest:
-    """Deduplicate, or find the corpus."""
-
-    def produce(work: Work) -> dict[str, Any]:
-        import polars
-
-        frame = polars.concat([polars.read_parquet(path) for path in part_paths(work.inputs["corpus"])])
-        texts, ids = frame["text"].to_list(), frame["id"].to_list()
-        clusters = Clusters(texts, ids)
-        with console.progress("dedup", 3, "stages") as bar:
-            for pair in exact_pairs(texts):
-                clusters.join(*pair, "exact")
-            bar.advance(1, "exact")
-            if config.near:
-                for pair in near_pairs(texts, config, bar):
-                    clusters.join(*pair, "near")
-            bar.advance(1, "near")
-        keeper, size = clusters.keepers(), clusters.sizes()
-        kept = [index for index, keep in enumerate(keeper) if keep == index]
-        out = frame[kept].with_columns(
-            polars.Series("cluster_id", [ids[index] for index in kept]),
-            polars.Series("cluster_size", [size[index] for index in kept]),
-        )
-        write_table(out.to_arrow(), work.out / "part-00000.parquet")
-        gone = [index for index, keep in enumerate(keeper) if keep != index]
-        table = {
-            "id": [ids[i] for i in gone],
-            "duplicate_of": [ids[keeper[i]] for i in gone],
-            "kind": [clusters.kind[i] for i in gone],
-        }
-        write_table(
-            polars.DataFrame(table, schema=dict.fromkeys(table, polars.String)).to_arrow(),
-            work.out / "duplicates.parquet",
-        )
-        return _stats(frame, kept, gone, clusters)
-
-    return execute("dedup", config, produce)
+    """Make the corpus without duplicates, or find it."""
+    return execute("dedup", config, lambda work: _produce(work, config))
 
 
-def _stats(frame: Any, kept: list[int], gone: list[int], clusters: "Clusters") -> dict[str, Any]:
-    sizes = [len(text.encode()) for text in frame["text"].to_list()]
-    sources = frame["source"].to_list()
-    by_source: dict[str, dict[str, int]] = {}
-    for index in kept:
-        entry = by_source.setdefault(sources[index], {"documents": 0, "bytes": 0})
-        entry["documents"] += 1
-        entry["bytes"] += sizes[index]
-    dropped = {
-        kind: {"documents": len(found), "bytes": sum(sizes[i] for i in found)}
-        for kind in ("exact", "near")
-        if (found := [i for i in gone if clusters.kind[i] == kind])
+def _produce(work: Work, config: DedupConfig) -> dict[str, Any]:
+    parts = part_paths(work.inputs["corpus"])
+    index = _read(parts, work.scratch / "shingles.bin", config, work.manifests["corpus"].stats["bytes"])
+    kept = find_duplicates(index, config)
+    sizes = np.bincount(kept, minlength=len(kept))
+    start = num_parts = 0
+    for part in parts:
+        start, table = _without_duplicates(part, start, index, kept, sizes)
+        if table.num_rows:
+            write_table(table, work.out / f"part-{num_parts:05d}.parquet")
+            num_parts += 1
+    duplicates = _duplicates(index, kept)
+    write_table(duplicates.to_arrow(), work.out / "duplicates.parquet")
+    return _stats(index, kept, duplicates)
+
+
+def _read(parts: list[Path], scratch: Path, config: DedupConfig, num_bytes: int) -> Index:
+    """Read the corpus once: shingles to the scratch file, everything else to memory."""
+    import polars as pl
+
+    index = Index(scratch)
+    with console.progress("dedup", num_bytes / 1e6, "MB") as bar, scratch.open("wb") as file:
+        for part in parts:
+            frame = pl.read_parquet(part, columns=["id", "text", "source", "url", "form"])
+            words, offsets = minhash.word_hashes(frame["text"])
+            hashes, starts = minhash.shingles(words, offsets, config.ngram)
+            index.bands.append(minhash.bands(hashes, starts, config.bands, config.rows))
+            hashes.tofile(file)
+            index.ends += (starts[1:] + index.ends[-1]).tolist()
+            index.ids += frame["id"].to_list()
+            index.sources += frame["source"].to_list()
+            index.urls += frame["url"].to_list()
+            index.sizes += frame["text"].str.len_bytes().to_list()
+            index.exact += _exact(frame)
+            bar.advance(float(frame["text"].str.len_bytes().sum()) / 1e6)
+    return index
+
+
+def _exact(frame: Any) -> list[tuple[int, int]]:
+    """128 bits of each text: of its lower-case words; for code, where all else matters too, of the text as it is."""
+    import polars as pl
+
+    words = pl.col("text").str.to_lowercase().str.extract_all(r"[\p{L}\p{N}_]+").list.join(" ")
+    whole = pl.when((pl.col("form") == "code") | (words == "")).then(pl.col("text").str.strip_chars()).otherwise(words)
+    hashed = frame.select(whole.alias("whole")).select(first=pl.col("whole").hash(1), second=pl.col("whole").hash(2))
+    return list(zip(hashed["first"].to_list(), hashed["second"].to_list(), strict=True))
+
+
+def find_duplicates(index: Index, config: DedupConfig) -> Any:
+    """For each document the number of the one that stands for it: itself when it is kept; [num_documents]."""
+    num = len(index.ids)
+    first: dict[tuple[int, int], int] = {}
+    same = [(first.setdefault(key, number), number) for number, key in enumerate(index.exact)]
+    exact = np.array([pair for pair in same if pair[0] != pair[1]], np.int64).reshape(-1, 2)
+    table = np.concatenate(index.bands)
+    searched = np.array([n for n in first.values() if index.ends[n + 1] > index.ends[n]], np.int64)
+    pairs = searched[minhash.candidate_pairs(table[searched])]
+    near = minhash.verified(pairs, index.shingles, config.threshold)
+    roots = minhash.clusters(num, np.concatenate([exact, near]))
+    best: dict[int, int] = {}
+    for number, root in enumerate(roots.tolist()):
+        best[root] = min(best.get(root, number), number, key=index.preference)
+    return np.array([best[root] for root in roots.tolist()], np.int64)
+
+
+def _without_duplicates(part: Path, start: int, index: Index, kept: Any, sizes: Any) -> tuple[int, Any]:
+    """(where the next part starts, the part's kept rows with cluster_id and cluster_size)."""
+    import polars as pl
+
+    frame = pl.read_parquet(part)
+    numbers = np.arange(start, start + frame.height)
+    stays = kept[numbers] == numbers
+    frame = frame.filter(pl.Series(stays)).with_columns(
+        cluster_id=pl.col("id"), cluster_size=pl.Series(sizes[numbers[stays]], dtype=pl.Int64)
+    )
+    return start + len(numbers), frame.to_arrow()
+
+
+DUPLICATE_COLUMNS = ("id", "source", "url", "bytes", "kind", "jaccard", "cluster_id", "kept_source", "kept_url")
+
+
+def _duplicates(index: Index, kept: Any) -> Any:
+    """One row for each dropped document and the one that stands for it."""
+    import polars as pl
+
+    rows = []
+    for number in np.flatnonzero(kept != np.arange(len(kept))).tolist():
+        other = int(kept[number])
+        exact = index.exact[number] == index.exact[other]
+        overlap = 1.0 if exact else minhash.jaccard(index.shingles(number), index.shingles(other))
+        own = (index.ids[number], index.sources[number], index.urls[number], index.sizes[number])
+        kind = "exact" if exact else "near"
+        rows.append((*own, kind, overlap, index.ids[other], index.sources[other], index.urls[other]))
+    types = {name: pl.String for name in DUPLICATE_COLUMNS} | {"bytes": pl.Int64, "jaccard": pl.Float64}
+    return pl.DataFrame(rows, schema=types, orient="row")
+
+
+def _stats(index: Index, kept: Any, duplicates: Any) -> dict[str, Any]:
+    import polars as pl
+
+    facts = pl.DataFrame({"source": index.sources, "bytes": index.sizes})
+    names = facts["source"].unique().sort()
+    by_source = {
+        name: _stage(facts.filter(pl.col("source") == name), duplicates.filter(pl.col("source") == name))
+        for name in names
     }
-    counts = {"documents": len(kept), "bytes": sum(sizes[i] for i in kept)}
-    return {**counts, "dropped": dropped, "sources": dict(sorted(by_source.items()))}
+    sizes = np.bincount(kept)
+    clusters = {"clusters": int((sizes > 1).sum()), "largest_cluster": int(sizes.max())}
+    return {**_stage(facts, duplicates), **clusters, "sources": by_source}
 
 
-class Clusters:
-    """Union-find over documents, and how each document was found to be a duplicate."""
-
-    def __init__(self, texts: list[str], ids: list[str]) -> None:
-        self._parent = list(range(len(texts)))
-        self._rank = [
-            (-len(text), identity, index) for index, (text, identity) in enumerate(zip(texts, ids, strict=True))
-        ]
-        self.kind: dict[int, str] = {}
-
-    def root(self, index: int) -> int:
-        """The cluster's representative: its longest document, then the one with the smallest id."""
-        while self._parent[index] != index:
-            self._parent[index] = self._parent[self._parent[index]]
-            index = self._parent[index]
-        return index
-
-    def join(self, left: int, right: int, kind: str) -> None:
-        """Two documents are one."""
-        keep, lose = sorted((self.root(left), self.root(right)), key=self._rank.__getitem__)
-        if keep != lose:
-            self._parent[lose] = keep
-            self.kind.setdefault(lose, kind)
-
-    def keepers(self) -> list[int]:
-        """For each document the one that stays for it."""
-        return [self.root(index) for index in range(len(self._parent))]
-
-    def sizes(self) -> dict[int, int]:
-        """Members of the cluster of each keeper."""
-        counts: dict[int, int] = defaultdict(int)
-        for index in self.keepers():
-            counts[index] += 1
-        return counts
-
-
-def exact_pairs(texts: list[str]) -> Iterator[tuple[int, int]]:
-    """Documents equal but for case, punctuation and space."""
-    first: dict[bytes, int] = {}
-    for index, text in enumerate(texts):
-        digest = hashlib.blake2b(" ".join(WORD.findall(text.lower())).encode(), digest_size=16).digest()
-        if first.setdefault(digest, index) != index:
-            yield first[digest], index
-
-
-def near_pairs(texts: list[str], config: DedupConfig, bar: console.Progress) -> Iterator[tuple[int, int]]:
-    """Pairs whose n-gram sets have at least the threshold's Jaccard similarity."""
-    import rensa
-
-    shingles = [_shingles(text, config.ngram) for text in texts]
-    offsets = np.cumsum([0, *map(len, shingles)], dtype=np.uint64)
-    num_rows = config.bands * config.rows
-    matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(np.concatenate(shingles), offsets, num_rows, 1)
-    bar.advance(1, "signatures")
-    signatures = np.array(matrix.to_rows(), dtype=np.uint32)
-    checked: set[tuple[int, int]] = set()
-    for band in range(config.bands):
-        buckets: dict[bytes, list[int]] = defaultdict(list)
-        part = np.ascontiguousarray(signatures[:, band * config.rows : (band + 1) * config.rows])
-        for index, row in enumerate(part):
-            buckets[row.tobytes()].append(index)
-        for members in buckets.values():
-            for pair in _candidates(members):
-                if pair not in checked:
-                    checked.add(pair)
-                    if _jaccard(shingles[pair[0]], shingles[pair[1]]) >= config.threshold:
-                        yield pair
-
-
-def _candidates(members: list[int]) -> Iterator[tuple[int, int]]:
-    yield from combinations(members[:MAX_BUCKET], 2)
-    for late in members[MAX_BUCKET:]:
-        yield members[0], late
-
-
-def _shingles(text: str, size: int) -> np.ndarray:
-    """The set of hashes of word n-grams, sorted; a shorter text is one n-gram."""
-    words = WORD.findall(text.lower()) or [""]
-    hashes = np.array([_hash(word) for word in words], dtype=np.uint64)
-    rolled = np.zeros(max(1, len(words) - size + 1), dtype=np.uint64)
-    with np.errstate(over="ignore"):
-        for offset in range(min(size, len(words))):
-            rolled = rolled * MULTIPLIER + hashes[offset : offset + len(rolled)]
-        rolled ^= rolled >> np.uint64(29)
-    return np.unique(rolled)
-
-
-_HASHES: dict[str, int] = {}
-
-
-def _hash(word: str) -> int:
-    """A stable 64-bit hash; Python's own differs from process to process."""
-    found = _HASHES.get(word)
-    if found is None:
-        found = int.from_bytes(hashlib.blake2b(word.encode("utf-8", "replace"), digest_size=8).digest())
-        _HASHES[word] = found
-    return found
-
-
-def _jaccard(left: np.ndarray, right: np.ndarray) -> float:
-    shared = len(np.intersect1d(left, right, assume_unique=True))
-    return shared / (len(left) + len(right) - shared)
+def _stage(facts: Any, duplicates: Any) -> dict[str, Any]:
+    dropped = {}
+    for kind in ("exact", "near"):
+        sizes = duplicates.filter(duplicates["kind"] == kind)["bytes"]
+        if len(sizes):
+            dropped[f"{kind} duplicate"] = {"documents": len(sizes), "bytes": int(sizes.sum())}
+    read = int(facts["bytes"].sum())
+    return {
+        "documents_read": facts.height,
+        "bytes_read": read,
+        "documents": facts.height - duplicates.height,
+        "bytes": read - int(duplicates["bytes"].sum()),
+        "dropped": dropped,
+    }

@@ -1,87 +1,123 @@
 """Token shards on disk: little-endian `.bin` tokens with `.idx` document offsets, written once, read by memory map.
 
-It knows arrays of ids, not text or training order.
+It knows arrays of ids, not sources, and nothing of training order.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mantus.text.tokenizer import Tokenizer
 
 SHARD_TOKENS = 50_000_000
+"""Tokens in a shard before the next one begins."""
+
+Tokens = npt.NDArray[Any]
+"""uint16, or uint32 for a vocabulary beyond 65,536."""
 
 
-def write_shards(documents: Iterable[list[int]], vocab_size: int, folder: Path) -> tuple[int, int]:
-    """Write documents (each already ended by `<|endoftext|>`); (documents, tokens)."""
+def token_dtype(vocab_size: int) -> np.dtype[Any]:
+    """How tokens of a vocabulary are stored."""
+    return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
+
+
+def write_shards(
+    documents: Iterable[Sequence[int] | Tokens], vocab_size: int, folder: Path, shard_tokens: int = SHARD_TOKENS
+) -> tuple[int, int]:
+    """Write documents, each already ended by `<|endoftext|>`, as `shard-%05d.bin` and `.idx`; (documents, tokens).
+
+    Without a document there is one empty shard.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    dtype = np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
-    num_documents = num_tokens = number = 0
-    pending: list[list[int]] = []
-    size = 0
+    dtype = token_dtype(vocab_size)
+    num_documents = num_tokens = number = size = 0
+    held: list[Tokens] = []
     for document in documents:
-        pending.append(document)
+        held.append(np.asarray(document, dtype))
         size += len(document)
         num_documents, num_tokens = num_documents + 1, num_tokens + len(document)
-        if size >= SHARD_TOKENS:
-            _write(pending, dtype, folder / f"shard-{number:05d}")
-            pending, size, number = [], 0, number + 1
-    if pending or not number:
-        _write(pending, dtype, folder / f"shard-{number:05d}")
+        if size >= shard_tokens:
+            _write(held, dtype, folder / f"shard-{number:05d}")
+            held, size, number = [], 0, number + 1
+    if held or not number:
+        _write(held, dtype, folder / f"shard-{number:05d}")
     return num_documents, num_tokens
 
 
-def _write(documents: list[list[int]], dtype: np.dtype, stem: Path) -> None:
+def _write(documents: list[Tokens], dtype: np.dtype[Any], stem: Path) -> None:
     offsets = np.cumsum([0, *(len(document) for document in documents)], dtype="<u8")
-    tokens = np.fromiter((token for document in documents for token in document), dtype=dtype, count=int(offsets[-1]))
-    tokens.tofile(stem.with_suffix(".bin"))
+    np.concatenate([np.zeros(0, dtype), *documents]).tofile(stem.with_suffix(".bin"))
     offsets.tofile(stem.with_suffix(".idx"))
 
 
 @dataclass(frozen=True)
 class TokenShards:
-    """The shards of one split, in order."""
+    """The shards of one split, in order; tokens are read from disk as they are asked for."""
 
-    shards: tuple[tuple[np.ndarray, np.ndarray], ...]
+    shards: tuple[tuple[Tokens, npt.NDArray[np.uint64]], ...]
     """(tokens, offsets) of each shard."""
+    starts: tuple[int, ...]
+    """Where each shard's tokens begin in the concatenation, and behind the last its length."""
 
     @classmethod
     def open(cls, folder: Path) -> "TokenShards":
-        """Map every shard. ValueError when there is none, or one's size and offsets disagree."""
-        found = []
-        for index in sorted(folder.glob("shard-*.idx")):
-            offsets = np.fromfile(index, dtype="<u8")
-            file = index.with_suffix(".bin")
-            width = file.stat().st_size // max(1, int(offsets[-1])) or 2
-            if file.stat().st_size != width * int(offsets[-1]) or width not in (2, 4):
-                raise ValueError(f"{file}: size does not fit its index")
-            empty = file.stat().st_size == 0
-            dtype = f"<u{width}"
-            found.append((np.zeros(0, dtype) if empty else np.memmap(file, dtype, "r"), offsets))
-        if not found:
+        """Map every shard of a folder. ValueError when there is none, or one's size and offsets disagree."""
+        shards = tuple(_map(index) for index in sorted(folder.glob("shard-*.idx")))
+        if not shards:
             raise ValueError(f"{folder}: no token shards here")
-        return cls(tuple(found))
+        starts = np.cumsum([0, *(len(tokens) for tokens, _ in shards)]).tolist()
+        return cls(shards, tuple(starts))
 
     @property
     def num_tokens(self) -> int:
         """Tokens of all shards."""
-        return sum(len(tokens) for tokens, _ in self.shards)
+        return self.starts[-1]
 
-    def all_tokens(self) -> np.ndarray:
+    @property
+    def num_documents(self) -> int:
+        """Documents of all shards."""
+        return sum(len(offsets) - 1 for _, offsets in self.shards)
+
+    def tokens(self, start: int, count: int) -> Tokens:
+        """`count` tokens from `start` of the concatenation of all shards; fewer at its end."""
+        end = min(start + count, self.num_tokens)
+        parts = [
+            tokens[max(0, start - first) : max(0, end - first)]
+            for (tokens, _), first in zip(self.shards, self.starts, strict=False)
+            if first < end and start < first + len(tokens)
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate([self.shards[0][0][:0], *parts])
+
+    def all_tokens(self) -> Tokens:
         """One array over all shards; a memory map when there is one shard."""
-        arrays = [tokens for tokens, _ in self.shards]
-        return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+        return self.tokens(0, self.num_tokens)
 
-    def documents(self) -> Iterator[np.ndarray]:
+    def documents(self) -> Iterator[Tokens]:
         """The tokens of each document, its end mark included."""
         for tokens, offsets in self.shards:
-            for start, end in zip(offsets[:-1], offsets[1:], strict=True):
-                yield tokens[int(start) : int(end)]
+            for start, end in pairwise(offsets.tolist()):
+                yield tokens[start:end]
+
+
+def _map(index: Path) -> tuple[Tokens, npt.NDArray[np.uint64]]:
+    offsets = np.fromfile(index, dtype="<u8")
+    file = index.with_suffix(".bin")
+    if len(offsets) == 0 or not file.is_file():
+        raise ValueError(f"{index}: not the index of a shard")
+    num_bytes, num_tokens = file.stat().st_size, int(offsets[-1])
+    if num_tokens == 0 and num_bytes == 0:
+        return np.zeros(0, "<u2"), offsets
+    if num_bytes not in (2 * num_tokens, 4 * num_tokens):
+        raise ValueError(f"{file}: {num_bytes} bytes do not fit the {num_tokens} tokens of its index")
+    return np.memmap(file, f"<u{num_bytes // num_tokens}", "r"), offsets
 
 
 def heldout_texts(folder: Path, tokenizer: Tokenizer) -> list[str]:
-    """The held-out documents of a `tokens` artifact as text, end marks removed."""
+    """The held-out documents of a `tokens` artifact at `folder`, byte for byte, end marks removed."""
     shards = TokenShards.open(folder / "heldout")
     return [tokenizer.decode(document[:-1].tolist()) for document in shards.documents()]

@@ -128,8 +128,8 @@ def _reader(type_name: str) -> Reader:
 def _open(file: File) -> Iterator[tuple[str, BinaryIO]]:
     """The file's stream, or its archive's matching members one after the other; each with its URL."""
     if not file.members:
-        with file.path.open("rb") as stream:
-            yield file.url, stream
+        with file.path.open("rb") as whole:
+            yield file.url, whole
         return
     num_found = 0
     for name, stream in _zip_members(file) if zipfile.is_zipfile(file.path) else _tar_members(file):
@@ -156,9 +156,14 @@ def _tar_members(file: File) -> Iterator[tuple[str, BinaryIO]]:
                 yield name, cast(BinaryIO, archive.extractfile(info))
 
 
+def peekable(stream: BinaryIO) -> io.BufferedReader:
+    """The stream with `peek`."""
+    return cast(io.BufferedReader, stream if hasattr(stream, "peek") else io.BufferedReader(cast(Any, stream)))
+
+
 def decompressed(stream: BinaryIO) -> BinaryIO:
     """The stream behind gzip, bz2, xz or zstd, told by the first bytes; else the stream itself."""
-    buffered = stream if hasattr(stream, "peek") else io.BufferedReader(stream)  # type: ignore[type-var]
+    buffered = peekable(stream)
     head = buffered.peek(6)[:6]
     if head.startswith(b"\x1f\x8b"):
         return cast(BinaryIO, gzip.open(buffered))
@@ -182,7 +187,7 @@ def read_jsonl(stream: BinaryIO, source: Source, url: str) -> Iterator[Item]:
             row = json.loads(line.decode())
         except UnicodeDecodeError:
             yield Drop("not utf-8")
-        except json.JSONDecodeError:
+        except (json.JSONDecodeError, RecursionError):
             yield Drop("not json")
         else:
             yield _from_row(row if isinstance(row, dict) else {}, source, url, number)

@@ -1,88 +1,152 @@
-"""Phase `tokenize`: corpus, tokenizer -> shuffled token shards, held-out documents apart.
+"""Tokenize: a corpus as shuffled token shards, with whole documents held out.
 
-It knows documents and splits, not the shard format (shards.py).
+It does not know what the tokens are for; the shard format is in shards.py.
 """
 
 import hashlib
-from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import Field
 
 from mantus import console
+from mantus.data.corpus import read_rows
+from mantus.data.shards import SHARD_TOKENS, Tokens, token_dtype, write_shards
+from mantus.processes import num_processors
 from mantus.storage import ArtifactURI, Manifest, PhaseConfig, Work, execute
+from mantus.storage.phase import RUNTIME
+from mantus.text.tokenizer import Tokenizer
 
-BATCH = 256
+BATCH_BYTES = 4 << 20
+"""Bytes of text encoded in one go."""
 
 
 class TokenizeConfig(PhaseConfig):
-    """Settings of `mantus tokenize`."""
+    """Write shuffled token shards, held-out documents apart."""
 
     corpus: ArtifactURI
     """The corpus to encode."""
     tokenizer: ArtifactURI
-    """The tokenizer."""
-    heldout_share: float = Field(default=0.03, gt=0, lt=1)
-    """Share of documents held out, chosen by their ids: a document stays on its side whatever else changes."""
-    seed: int = 1
-    """Decides the order of documents."""
+    """The tokenizer to encode it with."""
+    heldout_fraction: float = Field(default=0.02, ge=0, lt=1)
+    """Share of documents held out: those whose ids hash lowest, so that each keeps its side as the corpus grows."""
+    min_heldout: int = Field(default=8, ge=0)
+    """Documents held out at least."""
+    seed: int = 0
+    """Of the global shuffle of documents."""
+    shard_tokens: int = Field(default=SHARD_TOKENS, ge=1)
+    """Tokens in a shard before the next one begins."""
+    threads: int = Field(default=0, ge=0, json_schema_extra=RUNTIME)
+    """Threads that encode (0 = one a processor)."""
+
+
+@dataclass
+class Encoded:
+    """Every document's tokens in a scratch file, in corpus order, and what is counted of it."""
+
+    path: Path
+    dtype: Any
+    ids: list[str]
+    sources: list[str]
+    sizes: list[int]
+    """Bytes of text."""
+    ends: list[int]
+    """Where each document's tokens end; one more entry than documents, the first 0."""
+
+    def document(self, tokens: Tokens, number: int) -> Tokens:
+        """The tokens of one document; `tokens` maps the scratch file."""
+        return tokens[self.ends[number] : self.ends[number + 1]]
 
 
 def run(config: TokenizeConfig) -> Manifest:
-    """Write the shards, or find them. ValueError when the corpus has too few documents to hold any out."""
-
-    def produce(work: Work) -> dict[str, Any]:
-        rows = _rows(work.inputs["corpus"])
-        rows.sort(key=lambda row: hashlib.blake2b(f"{config.seed}:{row[0]}".encode()).digest())
-        held = [row for row in rows if is_held_out(row[0], config.heldout_share)] or rows[:1]
-        chosen = {row[0] for row in held}
-        kept = [row for row in rows if row[0] not in chosen]
-        if not kept:
-            raise ValueError(f"tokenize.corpus: {len(rows)} documents are too few to hold some out")
-        stats = {"train": _write(kept, work, "train"), "heldout": _write(held, work, "heldout")}
-        return {**stats, "tokens": stats["train"]["tokens"], "bytes_per_token": stats["train"]["bytes_per_token"]}
-
-    return execute("tokens", config, produce)
+    """Make the token shards, or find them. ValueError when the corpus is too small to hold anything out."""
+    return execute("tokens", config, lambda work: _produce(work, config))
 
 
-def is_held_out(document_id: str, share: float) -> bool:
-    """A pure function of the id."""
-    number = int.from_bytes(hashlib.blake2b(document_id.encode(), digest_size=8, person=b"heldout").digest())
-    return number < share * 2**64
-
-
-def _rows(folder: Path) -> list[tuple[str, str, str]]:
-    """(id, text, source) of every document."""
-    import pyarrow.parquet as parquet
-
-    rows: list[tuple[str, str, str]] = []
-    for part in sorted(folder.glob("part-*.parquet")):
-        table = parquet.read_table(part, columns=["id", "text", "source"])
-        rows += zip(*(table[name].to_pylist() for name in ("id", "text", "source")), strict=True)
-    return rows
-
-
-def _write(rows: list[tuple[str, str, str]], work: Work, split: str) -> dict[str, Any]:
-    from mantus.data.shards import write_shards
-    from mantus.text.tokenizer import Tokenizer
-
+def _produce(work: Work, config: TokenizeConfig) -> dict[str, Any]:
     tokenizer = Tokenizer.load(work.inputs["tokenizer"])
-    documents: list[list[int]] = []
-    mix: Counter[str] = Counter()
-    with console.progress(f"tokenize {split}", len(rows), "documents") as bar:
-        for start in range(0, len(rows), BATCH):
-            batch = rows[start : start + BATCH]
-            for (_, _, source), ids in zip(batch, tokenizer.encode_batch([text for _, text, _ in batch]), strict=True):
-                documents.append([*ids, tokenizer.eot_id])
-                mix[source] += len(ids) + 1
-            bar.advance(len(batch))
-    count, tokens = write_shards(documents, tokenizer.vocab_size, work.out / split)
-    size = sum(len(text.encode()) for _, text, _ in rows)
+    encoded = _encode(work, tokenizer, config.threads or num_processors())
+    heldout = _held_out(encoded.ids, config)
+    if len(heldout) == len(encoded.ids):
+        raise ValueError(f"corpus: {len(encoded.ids)} documents are too few to hold out {len(heldout)} of them")
+    tokens: Tokens = np.memmap(encoded.path, encoded.dtype, "r")
+    stats: dict[str, Any] = {}
+    for split, numbers in (("train", set(range(len(encoded.ids))) - heldout), ("heldout", heldout)):
+        order = sorted(numbers, key=lambda number: _hash(f"{config.seed} {encoded.ids[number]} {number}"))
+        documents = (encoded.document(tokens, number) for number in order)
+        write_shards(documents, tokenizer.vocab_size, work.out / split, config.shard_tokens)
+        stats[split] = {**_count(encoded, order), "sources": _mix(encoded, order)}
+    return _stats(encoded, stats, tokenizer, work.manifests["tokenizer"].key)
+
+
+def _encode(work: Work, tokenizer: Tokenizer, threads: int) -> Encoded:
+    dtype = token_dtype(tokenizer.vocab_size)
+    encoded = Encoded(work.scratch / "tokens.bin", dtype, [], [], [], [0])
+    total = work.manifests["corpus"].stats["bytes"] / 1e6
+    with console.progress("tokenize", total, "MB") as bar, encoded.path.open("wb") as file:
+        for batch in _batches(work.inputs["corpus"]):
+            for row, ids in zip(batch, tokenizer.encode_batch([row["text"] for row in batch], threads), strict=True):
+                np.array([*ids, tokenizer.eot_id], dtype).tofile(file)
+                encoded.ids.append(row["id"])
+                encoded.sources.append(row["source"])
+                encoded.sizes.append(len(row["text"].encode()))
+                encoded.ends.append(encoded.ends[-1] + len(ids) + 1)
+            bar.advance(sum(encoded.sizes[-len(batch) :]) / 1e6, note=f"{encoded.ends[-1] / 1e6:,.1f}M tokens")
+    return encoded
+
+
+def _batches(corpus: Path) -> Iterator[list[dict[str, Any]]]:
+    batch: list[dict[str, Any]] = []
+    size = 0
+    for row in read_rows(corpus, ("id", "text", "source")):
+        batch.append(row)
+        size += len(row["text"])
+        if size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _held_out(ids: list[str], config: TokenizeConfig) -> set[int]:
+    """Numbers of the documents that training must never see; equal ids are on the same side."""
+    hashes = {name: _hash(f"held out {name}") for name in ids}
+    chosen = {name for name, value in hashes.items() if value < config.heldout_fraction * 2**64}
+    lowest = sorted(hashes, key=lambda name: hashes[name])
+    chosen.update(lowest[: config.min_heldout])
+    return {number for number, name in enumerate(ids) if name in chosen}
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def _count(encoded: Encoded, numbers: list[int]) -> dict[str, int]:
     return {
-        "documents": count,
-        "tokens": tokens,
-        "bytes": size,
-        "bytes_per_token": round(size / tokens, 3),
-        "sources": dict(sorted(mix.items())),
+        "documents": len(numbers),
+        "bytes": sum(encoded.sizes[number] for number in numbers),
+        "tokens": sum(encoded.ends[number + 1] - encoded.ends[number] for number in numbers),
+    }
+
+
+def _mix(encoded: Encoded, numbers: list[int]) -> dict[str, dict[str, int]]:
+    by_source: dict[str, list[int]] = {}
+    for number in numbers:
+        by_source.setdefault(encoded.sources[number], []).append(number)
+    return {name: _count(encoded, by_source[name]) for name in sorted(by_source)}
+
+
+def _stats(encoded: Encoded, splits: dict[str, Any], tokenizer: Tokenizer, tokenizer_key: str) -> dict[str, Any]:
+    everything = list(range(len(encoded.ids)))
+    total = _count(encoded, everything)
+    return {
+        **total,
+        "bytes_per_token": round(total["bytes"] / total["tokens"], 4),
+        "vocab_size": tokenizer.vocab_size,
+        "tokenizer": tokenizer_key,
+        "sources": _mix(encoded, everything),
+        **splits,
     }

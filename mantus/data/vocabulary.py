@@ -1,76 +1,119 @@
-"""Phase `tokenizer`: corpus, and conversations whose syntax it should know, -> tokenizer.
+"""Tokenizer: train a byte-level BPE vocabulary on a sample of the corpus and of the conversations it must spell.
 
-It knows what to learn from, not how BPE works (text/tokenizer.py).
+It chooses the sample; how a vocabulary is learnt and written is in mantus.text.tokenizer.
 """
 
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
+from mantus import console
+from mantus.data.corpus import read_rows
 from mantus.storage import ArtifactURI, Manifest, PhaseConfig, Work, execute
+from mantus.text.tokenizer import Tokenizer, train
+
+MAX_REPEATS = 20
+"""How often the conversations are repeated, at most, to reach their share of the sample."""
+
+MEASURED_BYTES = 1 << 20
 
 
 class TokenizerConfig(PhaseConfig):
-    """Settings of `mantus tokenizer`."""
+    """Train a byte-level BPE tokenizer."""
 
     corpus: ArtifactURI
     """The corpus to learn from."""
+    vocab_size: int = Field(default=4096, ge=512)
+    """Tokens of the vocabulary, special ones included."""
+    sample_mb: float = Field(default=16, gt=0)
+    """MB of text to learn from; documents are chosen by the hash of their ids."""
     extra: list[ArtifactURI] = Field(default_factory=list)
-    """Conversations to learn from as well, so that tool syntax takes few tokens."""
-    vocab_size: int = Field(default=4096, ge=267)
-    """Tokens, special ones included."""
-    sample_mb: float = Field(default=32.0, gt=0)
-    """Megabytes of corpus to learn from, taken evenly from all documents."""
-    extra_mb: float = Field(default=1.0, ge=0)
-    """Megabytes of conversations to learn from."""
+    """Chat and tool data that the vocabulary should spell well too."""
+    extra_share: float = Field(default=0.1, ge=0, lt=1)
+    """The share of the sample that comes from `extra`; too little of it is repeated."""
 
 
 def run(config: TokenizerConfig) -> Manifest:
-    """Learn the tokenizer, or find it. ValueError when the corpus is too small for the vocabulary."""
-
-    def produce(work: Work) -> dict[str, Any]:
-        from mantus.text.tokenizer import Tokenizer, train
-
-        texts = [*corpus_sample(work.inputs["corpus"], config.sample_mb)]
-        for folder in work.inputs.get("extra", ()):
-            texts += conversation_sample(folder, config.extra_mb)
-        train(texts, config.vocab_size, work.out)
-        tokenizer = Tokenizer.load(work.out)
-        size = sum(len(text.encode()) for text in texts[:200])
-        tokens = sum(map(len, tokenizer.encode_batch(texts[:200])))
-        return {"vocab_size": tokenizer.vocab_size, "texts": len(texts), "bytes_per_token": round(size / tokens, 3)}
-
-    return execute("tokenizer", config, produce)
+    """Make the tokenizer, or find it. ValueError when the text is too little for the vocabulary."""
+    return execute("tokenizer", config, lambda work: _produce(work, config))
 
 
-def corpus_sample(folder: Path, megabytes: float) -> Iterator[str]:
-    """Whole documents if all fit, else the first part of each, so that every source is heard."""
-    import pyarrow.parquet as parquet
+def _produce(work: Work, config: TokenizerConfig) -> dict[str, Any]:
+    budget = int(config.sample_mb * 1e6)
+    extra = [text for folder in work.inputs.get("extra", ()) for text in conversations(folder)]
+    share = config.extra_share if extra else 0.0
+    sample = _corpus_sample(work.inputs["corpus"], int(budget * (1 - share)))
+    num_bytes = sum(map(_size, sample))
+    wanted = min(num_bytes * share / (1 - share), MAX_REPEATS * sum(map(_size, extra)))
+    added = list(_until(cycle(sorted(extra, key=_hash)), wanted)) if wanted else []
+    with console.progress("tokenizer", len(sample) + len(added), "texts") as bar:
+        train(_counted([*sample, *added], bar), config.vocab_size, work.out)
+    tokenizer = Tokenizer.load(work.out)
+    return {
+        "vocab_size": tokenizer.vocab_size,
+        "sample_documents": len(sample),
+        "sample_bytes": num_bytes,
+        "extra_bytes": sum(map(_size, added)),
+        "bytes_per_token": _bytes_per_token(tokenizer, sample),
+        "extra_bytes_per_token": _bytes_per_token(tokenizer, extra),
+    }
 
-    texts = [
-        t
-        for part in sorted(folder.glob("part-*.parquet"))
-        for t in parquet.read_table(part, columns=["text"])["text"].to_pylist()
-    ]
-    total = sum(map(len, texts))
-    share = min(1.0, megabytes * 1e6 / max(1, total))
+
+def conversations(folder: Path) -> Iterator[str]:
+    """Every row of chat or tool data as text: its tools and what is said and called, as JSON writes it."""
+    with (folder / "train.jsonl").open(encoding="utf-8") as lines:
+        for line in lines:
+            row = json.loads(line)
+            parts = [json.dumps(tool, ensure_ascii=False) for tool in row.get("tools") or ()]
+            for message in row["messages"]:
+                parts.append(str(message.get("content") or ""))
+                calls = (call["function"] for call in message.get("tool_calls") or ())
+                parts += [json.dumps(call, ensure_ascii=False) for call in calls]
+            yield "\n".join(part for part in parts if part)
+
+
+def _corpus_sample(corpus: Path, num_bytes: int) -> list[str]:
+    """Texts of about `num_bytes` in all, those first whose ids hash lowest."""
+    sizes = {row["id"]: len(row["text"].encode()) for row in read_rows(corpus, ("id", "text"))}
+    chosen = set()
+    total = 0
+    for name in sorted(sizes, key=_hash):
+        if total >= num_bytes:
+            break
+        chosen.add(name)
+        total += sizes[name]
+    return [row["text"] for row in read_rows(corpus, ("id", "text")) if row["id"] in chosen]
+
+
+def _until(texts: Iterable[str], num_bytes: float) -> Iterator[str]:
+    total = 0
     for text in texts:
-        yield text[: max(1, int(len(text) * share))]
-
-
-def conversation_sample(folder: Path, megabytes: float) -> Iterator[str]:
-    """Conversations as text, up to a size; tools one a line, as a model reads them."""
-    left = megabytes * 1e6
-    for line in (folder / "train.jsonl").read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        tools = [json.dumps(tool["function"], ensure_ascii=False) for tool in row["tools"]]
-        said = [message.get("content") or "" for message in row["messages"]]
-        calls = [call["function"] for message in row["messages"] for call in message.get("tool_calls") or ()]
-        text = "\n".join([*tools, *said, *(json.dumps(call, ensure_ascii=False) for call in calls)])
-        left -= len(text)
-        if left < 0:
+        if total >= num_bytes:
             return
+        total += _size(text)
         yield text
+
+
+def _counted(texts: list[str], bar: console.Progress) -> Iterator[str]:
+    for text in texts:
+        bar.advance()
+        yield text
+
+
+def _bytes_per_token(tokenizer: Tokenizer, texts: Iterable[str]) -> float:
+    measured = list(_until(texts, MEASURED_BYTES))
+    num_tokens = sum(map(len, tokenizer.encode_batch(measured)))
+    return round(sum(map(_size, measured)) / num_tokens, 4) if num_tokens else 0.0
+
+
+def _size(text: str) -> int:
+    return len(text.encode())
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=8).digest()

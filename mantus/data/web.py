@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from mantus.data.corpus import Document
-from mantus.data.sources import Drop, Item, Source, decompressed
+from mantus.data.sources import Drop, Item, Source, decompressed, peekable
 
 CHUNK = 1 << 16
 MAX_MEMBER = 256 << 20
@@ -23,11 +23,11 @@ def read_warc(stream: BinaryIO, source: Source, url: str) -> Iterator[Item]:
 
     In a gzipped file each record is its own gzip member, so a damaged one is dropped and the next one found.
     """
-    buffered = stream if hasattr(stream, "peek") else io.BufferedReader(stream)  # type: ignore[type-var]
+    buffered = peekable(stream)
     if not buffered.peek(2).startswith(b"\x1f\x8b"):
-        yield from _records(decompressed(buffered))  # type: ignore[arg-type]
+        yield from _records(decompressed(buffered))
         return
-    for member in _gzip_members(buffered):  # type: ignore[arg-type]
+    for member in _gzip_members(buffered):
         if member is None:
             yield Drop("damaged record")
         else:
@@ -116,11 +116,11 @@ def _html_text(body: bytes, kind: str) -> str:
     from resiliparse.parse.encoding import bytes_to_str, detect_encoding
 
     declared = re.search(r"charset=[\"']?([\w.:-]+)", kind)
-    encoding = declared.group(1) if declared else detect_encoding(body)
+    detected = detect_encoding(body) or "utf-8"
     try:
-        html = bytes_to_str(body, encoding)
+        html = bytes_to_str(body, declared.group(1) if declared else detected)
     except LookupError:
-        html = bytes_to_str(body, detect_encoding(body))
+        html = bytes_to_str(body, detected)
     text: str = extract_plain_text(html, main_content=True, alt_texts=False)
     return text
 
@@ -171,7 +171,7 @@ def read_wikipedia(stream: BinaryIO, source: Source, url: str) -> Iterator[Item]
     """Articles of a MediaWiki XML dump as plain text; redirects and other namespaces are drops."""
     from xml.etree.ElementTree import ParseError, XMLPullParser
 
-    parser = XMLPullParser(("start", "end"))
+    parser: Any = XMLPullParser(("start", "end"))
     site = _Site("", "")
     try:
         for element, parents in _elements(stream, parser):
@@ -265,7 +265,7 @@ def _link(node: Any) -> str:
 def _tag(node: Any) -> str:
     name = str(node.tag).strip().lower()
     if name in ("li", "dt", "dd"):
-        return "- " if node.wiki_markup == "*" else ""
+        return "-" if node.wiki_markup == "*" else ""
     if name == "br":
         return "\n"
     return "" if name in SKIPPED_TAGS else _plain(node.contents)

@@ -39,8 +39,10 @@ PHASES: dict[str, Phase] = {
     "tokenizer": Phase("mantus.data.vocabulary", "TokenizerConfig", "train a byte-level BPE tokenizer"),
     "tokenize": Phase("mantus.data.tokenize", "TokenizeConfig", "write token shards, held-out documents apart"),
     "pretrain": Phase("mantus.training.pretrain", "PretrainConfig", "train a model on token shards"),
-    "chatdata": Phase("mantus.data.chatdata", "ChatDataConfig", "make instruction conversations"),
-    "tooldata": Phase("mantus.data.tooldata", "ToolDataConfig", "make tool-use conversations from a tools schema"),
+    "chatdata": Phase("mantus.data.conversations.chatdata", "ChatDataConfig", "make instruction conversations"),
+    "tooldata": Phase(
+        "mantus.data.conversations.tooldata", "ToolDataConfig", "make tool-use conversations from a tools schema"
+    ),
     "sft": Phase("mantus.training.sft", "SftConfig", "tune a model on conversations"),
     "evaluate": Phase("mantus.evaluation.run", "EvaluateConfig", "measure a model or an endpoint"),
     "release": Phase("mantus.release.run", "ReleaseConfig", "quantise, export, and pass or refuse at the gate"),

@@ -75,8 +75,12 @@ def corpus(found: Found) -> Iterator[str]:
         for manifest, _ in found.get("dedup", ())
         for name, entry in manifest.stats.get("sources", {}).items()
     ]
-    licences = [(name, num) for m, _ in found.get("corpus", ()) for name, num in m.stats.get("licenses", {}).items()]
-    body = table(("source", "documents", "size"), rows) + table(("licence", "documents"), licences)
+    licences = [
+        (name, entry["documents"], megabytes(entry["bytes"]))
+        for manifest, _ in found.get("corpus", ())
+        for name, entry in manifest.stats.get("licenses", {}).items()
+    ]
+    body = table(("source", "documents", "size"), rows) + table(("licence", "documents", "size"), licences)
     yield card("Sources and licences", body)
 
 

@@ -3,20 +3,27 @@
 It knows how artifacts are named, committed, found and read, not what is in them.
 """
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import mantus
-from mantus.storage.objects import Store, open_store
+from mantus.storage.objects import PART, FileStore, Store, check_name, open_store
 
 MANIFEST = "manifest.json"
+
+
+def now() -> str:
+    """This second in UTC, as ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +56,7 @@ class Manifest:
     files: list[FileEntry]
     stats: dict[str, Any]
     mantus_version: str = mantus.__version__
-    created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    created: str = field(default_factory=now)
     cached: bool = False
     """True when this run found the artifact instead of making it; never stored."""
 
@@ -67,14 +74,19 @@ def artifact_key(kind: str, code_digest: str, config: dict[str, Any], input_keys
 
 
 def read_manifest(uri: str) -> Manifest:
-    """The manifest of the artifact at `uri`. FileNotFoundError when there is no artifact."""
+    """The manifest of the artifact at `uri`. FileNotFoundError when there is no artifact, ValueError on damage."""
+    store = open_store(uri)
     try:
-        stored = json.loads(open_store(uri).get(MANIFEST))
+        data = store.get(MANIFEST)
     except FileNotFoundError:
         raise FileNotFoundError(f"{uri}: no artifact here (it has no {MANIFEST})") from None
-    stored["inputs"] = [Reference(**entry) for entry in stored["inputs"]]
-    stored["files"] = [FileEntry(**entry) for entry in stored["files"]]
-    return Manifest(uri=uri, **stored)
+    try:
+        stored = json.loads(data)
+        stored["inputs"] = [Reference(**entry) for entry in stored["inputs"]]
+        stored["files"] = [FileEntry(check_name(entry.pop("path")), **entry) for entry in stored["files"]]
+        return Manifest(uri=store.uri, **stored)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{uri}/{MANIFEST} is damaged ({error}); delete the folder and run again") from None
 
 
 def digest_file(path: Path) -> str:
@@ -91,60 +103,86 @@ def describe_files(folder: Path) -> list[FileEntry]:
 
 def commit(store: Store, manifest: Manifest, staging: Path) -> None:
     """Upload an artifact's files, then its manifest; afterwards keep the files as the local copy."""
-    prefix = f"{manifest.kind}/{manifest.key}"
+    prefix, stored = f"{manifest.kind}/{manifest.key}", manifest.to_json()
     for entry in manifest.files:
         store.upload(staging / entry.path, f"{prefix}/{entry.path}")
-    store.put(f"{prefix}/{MANIFEST}", manifest.to_json())
-    if not store.uri.startswith("file://"):
+    store.put(f"{prefix}/{MANIFEST}", stored)
+    if not isinstance(store, FileStore):
         _keep(staging, _cache_path(manifest))
 
 
 def fetch(uri: str, verify: bool = False) -> Path:
     """A local folder with the artifact's files: the folder itself for `file://`, else a cached copy.
 
-    Sizes are always checked, digests with `verify` (or MANTUS_VERIFY=1). ValueError on damage.
+    Sizes are always checked, digests with `verify` (or MANTUS_VERIFY=1). ValueError on damage in the store;
+    a damaged copy is fetched again.
     """
-    manifest = read_manifest(uri)
-    store = open_store(uri)
+    manifest, store = read_manifest(uri), open_store(uri)
     verify = verify or os.environ.get("MANTUS_VERIFY") == "1"
-    if store.uri.startswith("file://"):
-        folder = Path(store.root)  # type: ignore[attr-defined]
-        _check(manifest, folder, verify)
-        return folder
-    folder = _cache_path(manifest)
-    if folder.is_dir():
-        _check(manifest, folder, verify)
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".part-", dir=folder.parent) as temporary:
+    if isinstance(store, FileStore):
+        if damage := find_damage(manifest, store.root, verify):
+            raise ValueError(f"{manifest.uri}: {damage}; delete this folder and run again")
+        return store.root
+    copy = _cache_path(manifest)
+    if copy.is_dir():
+        if not find_damage(manifest, copy, verify):
+            return copy
+        discard(copy)
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=PART, dir=copy.parent) as temporary:
+        fresh = Path(temporary) / "files"
+        fresh.mkdir()
         for entry in manifest.files:
-            store.download(entry.path, Path(temporary) / entry.path)
-        _check(manifest, Path(temporary), verify=True)
-        _keep(Path(temporary), folder)
-        Path(temporary).mkdir(exist_ok=True)
-    return folder
+            _download(store, entry, fresh, manifest.uri)
+        if damage := find_damage(manifest, fresh, verify=True):
+            raise ValueError(f"{manifest.uri}: {damage}; delete it there and run again")
+        _keep(fresh, copy)
+    return copy
+
+
+def find_damage(manifest: Manifest, folder: Path, verify: bool) -> str:
+    """What is wrong with an artifact's files in `folder`, '' when nothing is; digests are read with `verify`."""
+    for entry in manifest.files:
+        path = folder / entry.path
+        if not path.is_file() or path.stat().st_size != entry.bytes:
+            return f"{entry.path} is missing or has the wrong size"
+        if verify and digest_file(path) != entry.sha256:
+            return f"{entry.path} does not match its digest"
+    return ""
 
 
 def cache_root() -> Path:
     """Where local copies and scratch live: MANTUS_CACHE, else ~/.cache/mantus."""
-    return Path(os.environ.get("MANTUS_CACHE") or Path.home() / ".cache" / "mantus")
+    return Path(os.environ.get("MANTUS_CACHE") or Path.home() / ".cache" / "mantus").absolute()
+
+
+def _download(store: Store, entry: FileEntry, folder: Path, uri: str) -> None:
+    try:
+        store.download(entry.path, folder / entry.path)
+    except FileNotFoundError:
+        raise ValueError(f"{uri}: {entry.path} is missing; delete the folder and run again") from None
 
 
 def _cache_path(manifest: Manifest) -> Path:
-    return cache_root() / "artifacts" / manifest.kind / manifest.key
+    """Where the local copy lies: named by its files too, since two stores may hold other bytes under one key."""
+    files = json.dumps([asdict(entry) for entry in manifest.files], sort_keys=True)
+    digest = hashlib.blake2b(files.encode(), digest_size=4).hexdigest()
+    return cache_root() / "artifacts" / manifest.kind / f"{manifest.key}-{digest}"
 
 
 def _keep(source: Path, target: Path) -> None:
+    """Move a complete folder into the cache. A copy that is there already has the same bytes, and readers: it stays."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    if target.is_dir():
-        shutil.rmtree(target)
-    os.rename(source, target)
+    try:
+        os.rename(source, target)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
 
 
-def _check(manifest: Manifest, folder: Path, verify: bool) -> None:
-    for entry in manifest.files:
-        path = folder / entry.path
-        if not path.is_file() or path.stat().st_size != entry.bytes:
-            raise ValueError(f"{manifest.uri}: {entry.path} is missing or has the wrong size; delete it and run again")
-        if verify and digest_file(path) != entry.sha256:
-            raise ValueError(f"{manifest.uri}: {entry.path} does not match its digest; delete it and run again")
+def discard(folder: Path) -> None:
+    """Take a folder out of the cache at once, whatever another process does with it."""
+    doomed = Path(tempfile.mkdtemp(prefix=PART, dir=folder.parent))
+    with suppress(FileNotFoundError):  # another process was first
+        os.rename(folder, doomed / "files")
+    shutil.rmtree(doomed, ignore_errors=True)

@@ -3,15 +3,24 @@
 It knows names and bytes, not what they mean; manifests are in artifact.py.
 """
 
+import errno
+import functools
 import os
+import re
+import secrets
 import shutil
-import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
+
+PART = ".part-"
+"""A last path component that starts with this is a write under way, not an object."""
+
+BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
 class StoreError(OSError):
@@ -29,7 +38,10 @@ class Object:
 
 
 class Store(Protocol):
-    """Named bytes beneath one URI. Every write is atomic: readers see the old object or the new one."""
+    """Named bytes beneath one URI. Every write is atomic: readers see the old object or the new one.
+
+    A name is a relative path with `/`; ValueError when it leads out of the store. StoreError when the store fails.
+    """
 
     uri: str
 
@@ -51,6 +63,9 @@ class Store(Protocol):
     def delete(self, name: str) -> None:
         """Remove an object; absent is fine."""
 
+    def sweep(self, older_than_s: float) -> Sequence[str]:
+        """Remove what broken-off writes left, untouched for so long; their names."""
+
 
 def open_store(uri: str) -> Store:
     """The store at `file:///path`, a plain path, or `s3://bucket/prefix`.
@@ -59,19 +74,21 @@ def open_store(uri: str) -> Store:
     AWS_ENDPOINT_URL and AWS_DEFAULT_REGION. ValueError on any other scheme.
     """
     parts = urlsplit(uri)
-    if parts.scheme == "s3" and parts.netloc:
-        return S3Store(parts.netloc, parts.path.strip("/"))
-    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
+    if parts.scheme == "s3" and BUCKET.fullmatch(parts.netloc):
+        return S3Store(parts.netloc, uri.split("://", 1)[1][len(parts.netloc) :].strip("/"))
+    if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path.startswith("/"):
         return FileStore(Path(unquote(parts.path)))
     if not parts.scheme and uri:
         return FileStore(Path(uri))
     raise ValueError(f"store {uri!r}: expected s3://bucket/prefix, file:///path or a path")
 
 
-def split_uri(uri: str) -> tuple[str, str]:
-    """Split an object's URI into its folder's URI and its name: 's3://b/x/y' -> ('s3://b/x', 'y')."""
-    folder, _, name = uri.rstrip("/").rpartition("/")
-    return folder, name
+def check_name(name: str) -> str:
+    """The name of an object, as given. ValueError when it is empty, absolute or leads out of its folder."""
+    parts = name.split("/")
+    if not name or "\0" in name or "\\" in name or any(part in ("", ".", "..") for part in parts):
+        raise ValueError(f"{name!r} is not the name of an object: expected a relative path without '..'")
+    return name
 
 
 class FileStore:
@@ -83,65 +100,119 @@ class FileStore:
 
     def get(self, name: str) -> bytes:
         """The whole object."""
-        return (self.root / name).read_bytes()
+        with self._errors(name):
+            return (self.root / check_name(name)).read_bytes()
 
     def put(self, name: str, data: bytes) -> None:
         """Write an object whole."""
-        with self._atomic(name) as temporary:
+        with self._errors(name), self._atomic(name) as temporary:
             temporary.write_bytes(data)
 
     def upload(self, source: Path, name: str) -> None:
         """Write an object from a local file."""
-        with self._atomic(name) as temporary:
+        with self._errors(name), self._atomic(name) as temporary:
             shutil.copyfile(source, temporary)
 
     def download(self, name: str, target: Path) -> None:
         """Write an object to a local file."""
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(self.root / name, target)
+        with self._errors(name):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self.root / check_name(name), target)
 
     def list(self, prefix: str = "") -> Iterator[Object]:
         """Objects whose names start with `prefix`, in name order."""
-        base = self.root / prefix.rpartition("/")[0]
-        names = (path.relative_to(self.root).as_posix() for path in base.rglob("*") if path.is_file())
-        for name in sorted(names):
-            if name.startswith(prefix) and ".part-" not in name:
+        for name in sorted(self._names(prefix)):
+            try:
                 status = (self.root / name).stat()
+            except FileNotFoundError:
+                continue  # deleted since it was seen
+            if not PurePosixPath(name).name.startswith(PART):
                 yield Object(name, status.st_size, status.st_mtime)
 
     def delete(self, name: str) -> None:
         """Remove an object and the folders it leaves empty."""
-        path = self.root / name
-        path.unlink(missing_ok=True)
-        for parent in path.parents:
-            if parent == self.root or not parent.is_dir() or any(parent.iterdir()):
-                break
-            parent.rmdir()
+        path = self.root / check_name(name)
+        with self._errors(name):
+            path.unlink(missing_ok=True)
+        for parent in path.relative_to(self.root).parents[:-1]:
+            try:
+                (self.root / parent).rmdir()
+            except OSError:
+                break  # another object lives there
+
+    def sweep(self, older_than_s: float) -> Sequence[str]:
+        """Remove temporary files of writers that died."""
+        limit = time.time() - older_than_s
+        names = [name for name in self._names("") if PurePosixPath(name).name.startswith(PART)]
+        old = [name for name in names if (self.root / name).stat().st_mtime <= limit]
+        for name in old:
+            self.delete(name)
+        return sorted(old)
+
+    def _names(self, prefix: str) -> Iterator[str]:
+        base = self.root / prefix.rpartition("/")[0]
+        for folder, _, files in os.walk(base):
+            here = Path(folder).relative_to(self.root)
+            for file in files:
+                name = (here / file).as_posix()
+                if name.startswith(prefix):
+                    yield name
 
     @contextmanager
     def _atomic(self, name: str) -> Iterator[Path]:
-        target = self.root / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".part-{target.name}-", dir=target.parent)
-        os.close(handle)
-        path = Path(temporary)
+        target = self.root / check_name(name)
+        path = target.with_name(PART + secrets.token_hex(8))
+        _create(path)
         try:
             yield path
             with path.open("rb") as written:
                 os.fsync(written.fileno())
-            path.chmod(0o644)
             path.replace(target)
+            _sync_folder(target.parent)
         finally:
             path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _errors(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            raise FileNotFoundError(f"{self.uri}/{name}: no such object") from None
+        except OSError as error:
+            raise StoreError(f"{self.uri}/{name}: {error.strerror or error}") from error
+
+
+def _create(path: Path) -> None:
+    """Make an empty file and its folders, even while another process deletes the folders as empty."""
+    for _ in range(100):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.touch(exist_ok=False)
+            return
+        except FileNotFoundError:
+            continue
+    raise StoreError(f"{path.parent}: another process keeps deleting this folder")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable, so that a manifest never survives a power cut that its files did not."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return  # the object is deleted again already
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class S3Store:
     """A prefix in an S3 bucket, through boto3."""
 
-    def __init__(self, bucket: str, prefix: str) -> None:
+    def __init__(self, bucket: str, prefix: str, client: Any = None) -> None:
         self.bucket, self.prefix = bucket, prefix
         self.uri = f"s3://{bucket}/{prefix}".rstrip("/")
-        self.client = s3_client()
+        self.client = client or s3_client()
 
     def get(self, name: str) -> bytes:
         """The whole object."""
@@ -168,50 +239,102 @@ class S3Store:
     def list(self, prefix: str = "") -> Iterator[Object]:
         """Objects whose names start with `prefix`, in name order."""
         pages = self.client.get_paginator("list_objects_v2")
+        start = f"{self.prefix}/" if self.prefix else ""
+        found = []
         with self._errors(prefix):
-            for page in pages.paginate(Bucket=self.bucket, Prefix=self._key(prefix)):
+            for page in pages.paginate(Bucket=self.bucket, Prefix=start + prefix):
                 for item in page.get("Contents", ()):
-                    name = item["Key"][len(self.prefix) :].lstrip("/")
-                    yield Object(name, item["Size"], item["LastModified"].timestamp())
+                    found.append(Object(item["Key"][len(start) :], item["Size"], item["LastModified"].timestamp()))
+        # SeaweedFS lists folder by folder: "a/1" before "a-b"
+        yield from sorted(found, key=lambda item: item.name)
 
     def delete(self, name: str) -> None:
         """Remove an object; absent is fine."""
         with self._errors(name):
             self.client.delete_object(Bucket=self.bucket, Key=self._key(name))
 
+    def sweep(self, older_than_s: float) -> Sequence[str]:
+        """Abort multipart uploads that nobody finished."""
+        limit, start = time.time() - older_than_s, f"{self.prefix}/" if self.prefix else ""
+        swept = []
+        with self._errors(""):
+            pages = self.client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=start)
+            for item in [item for page in pages for item in page.get("Uploads", ())]:
+                if item["Initiated"].timestamp() <= limit:
+                    self.client.abort_multipart_upload(Bucket=self.bucket, Key=item["Key"], UploadId=item["UploadId"])
+                    swept.append(item["Key"][len(start) :])
+        return sorted(swept)
+
     def ensure_bucket(self) -> None:
         """Create the bucket when it does not exist."""
         from botocore.exceptions import ClientError
 
-        try:
-            self.client.head_bucket(Bucket=self.bucket)
-        except ClientError:
-            with self._errors(""):
+        with self._errors(""):
+            try:
+                self.client.head_bucket(Bucket=self.bucket)
+            except ClientError:
                 self.client.create_bucket(Bucket=self.bucket)
 
     def _key(self, name: str) -> str:
-        return f"{self.prefix}/{name}" if self.prefix else name
+        return f"{self.prefix}/{check_name(name)}" if self.prefix else check_name(name)
 
     @contextmanager
     def _errors(self, name: str) -> Iterator[None]:
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
 
-        where = f"s3://{self.bucket}/{self._key(name)}"
+        where = f"{self.uri}/{name}"
         try:
             yield
-        except ClientError as error:
-            code = error.response.get("Error", {}).get("Code", "")
-            if code in ("NoSuchKey", "404", "NotFound"):
-                raise FileNotFoundError(f"{where}: no such object") from None
-            raise StoreError(f"{where}: the store refused ({code}); check bucket and credentials") from error
-        except (BotoCoreError, Boto3Error) as error:
-            endpoint = self.client.meta.endpoint_url
-            raise StoreError(f"{where}: no answer from {endpoint} ({type(error).__name__}); is it up?") from error
+        except (ClientError, BotoCoreError, Boto3Error) as error:
+            # boto3's transfer errors wrap what happened
+            cause = error.__context__ if isinstance(error, Boto3Error) and error.__context__ else error
+            raise _explain(where, cause, self.client.meta.endpoint_url) from error
+        except FileNotFoundError:
+            raise  # the local file of a transfer
+        except OSError as error:
+            raise StoreError(f"{where}: {error.strerror or error}") from error
 
 
-def s3_client() -> Any:
-    """A boto3 S3 client from the AWS_* environment, with bounded retries and path-style addresses."""
+def _explain(where: str, error: BaseException, endpoint: str) -> OSError:
+    from botocore.exceptions import ClientError, NoCredentialsError, PartialCredentialsError
+
+    if isinstance(error, ClientError):
+        code = error.response.get("Error", {}).get("Code", "")
+        if code in ("NoSuchKey", "404", "NotFound"):
+            return FileNotFoundError(f"{where}: no such object")
+        if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500:
+            return StoreError(f"{where}: {endpoint} failed ({code}); is its disk full?")
+        return StoreError(f"{where}: {endpoint} refused ({code}); check bucket and credentials")
+    if isinstance(error, NoCredentialsError | PartialCredentialsError):
+        return StoreError(f"{where}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return StoreError(f"{where}: {error.strerror}")
+    return StoreError(f"{where}: no answer from {endpoint} ({type(error).__name__}); is it up?")
+
+
+SETTINGS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION")
+
+
+def s3_client(environment: Mapping[str, str] | None = None) -> Any:
+    """A boto3 S3 client from the AWS_* environment, with bounded retries and path-style addresses.
+
+    environment: instead of os.environ.  The client is shared by callers of this process with the same settings.
+    """
+    found = os.environ if environment is None else environment
+    return _client(os.getpid(), *(found.get(name) for name in SETTINGS))
+
+
+@functools.lru_cache(maxsize=8)
+def _client(
+    pid: int,
+    access_key: str | None,
+    secret_key: str | None,
+    token: str | None,
+    endpoint: str | None,
+    region: str | None,
+) -> Any:
+    """One client a process: connections must not be shared across a fork."""
     import boto3
     from botocore.config import Config
 
@@ -220,5 +343,16 @@ def s3_client() -> Any:
         connect_timeout=5,
         read_timeout=60,
         s3={"addressing_style": "path"},
+        # Not every S3 server knows the newer checksum headers; manifests carry sha256 of every file.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
     )
-    return boto3.client("s3", config=settings, region_name=os.environ.get("AWS_DEFAULT_REGION", "us-east-1"))
+    return boto3.session.Session().client(
+        "s3",
+        config=settings,
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
+        aws_session_token=token,
+        endpoint_url=endpoint,
+        region_name=region or "us-east-1",
+    )

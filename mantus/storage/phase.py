@@ -4,24 +4,28 @@ It knows how a phase is keyed, staged and committed, not what any phase does.
 """
 
 import ast
+import fcntl
 import hashlib
-import importlib.util
 import os
+import re
 import shutil
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+import mantus
 from mantus import console
 from mantus.storage import artifact
 from mantus.storage.artifact import Manifest, Reference
 from mantus.storage.objects import Store, open_store
 
-PLUMBING = ("mantus.storage", "mantus.console")
+PLUMBING = ("mantus.storage", "mantus.console", "mantus.processes")
 """Packages that move bytes but do not decide them: they stay out of code digests."""
 
 
@@ -32,7 +36,7 @@ class _Input:
 ArtifactURI = Annotated[str, _Input()]
 """The URI of an artifact; '' where it is optional and absent. Its content key enters the phase's key."""
 
-RUNTIME = {"runtime": True}
+RUNTIME: dict[str, Any] = {"runtime": True}
 """Field marker (`Field(json_schema_extra=RUNTIME)`): how to run, not what to make; stays out of the key."""
 
 
@@ -41,8 +45,8 @@ class PhaseConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
 
-    store: str = Field(default="file://.mantus/store", json_schema_extra=RUNTIME)
-    """Where artifacts go: s3://bucket/prefix or file:///path."""
+    store: str = Field(default=".mantus/store", json_schema_extra=RUNTIME)
+    """Where artifacts go: s3://bucket/prefix, file:///path or a path."""
 
     @classmethod
     def parse(cls, values: dict[str, Any], where: str) -> "PhaseConfig":
@@ -74,48 +78,92 @@ def execute(
     config: PhaseConfig,
     produce: Callable[[Work], dict[str, Any]],
     sources: list[Reference] | None = None,
+    fetch_inputs: bool = True,
 ) -> Manifest:
     """Find the artifact of this work, or make it.
 
     kind: artifact kind, the folder in the store.  produce: writes files into `work.out`, returns stats
     (JSON, deterministic).  sources: further inputs that are not artifacts (files, URLs), with their fingerprints.
+    fetch_inputs: False leaves `work.inputs` empty, for a phase that reads little of each from the store.
     The code digest covers the module that defines `produce` and every mantus module it imports.
+    Processes of one machine that want the same artifact make it once: the others wait.
+    ValueError when an input is no artifact; StoreError when a store fails.
     """
-    fields = [*_input_fields(config)]
-    found = {name: _read(uri) for name, uri in fields}
+    found = {name: _read(name, uri) for name, uri in _input_fields(config)}
     references = [Reference(m.uri, m.key) for value in found.values() for m in _as_list(value)] + (sources or [])
-    code_digest = module_digest(produce.__module__)
-    settings = key_settings(config)
-    key = artifact.artifact_key(kind, code_digest, settings, [r.key for r in references])
+    code_digest, settings = module_digest(produce.__module__), key_settings(config)
+    keys = [f"{name}={m.key}" for name, value in found.items() for m in _as_list(value)]
+    key = artifact.artifact_key(kind, code_digest, settings, keys + [f"={r.key}" for r in sources or []])
     store = open_store(config.store)
-    uri = f"{store.uri}/{kind}/{key}"
+    draft = Manifest(kind, key, f"{store.uri}/{kind}/{key}", code_digest, settings, references, [], {})
+    if made := _find(draft.uri):
+        return made
+    with _own(artifact.cache_root() / "work" / kind / key, kind) as base:
+        if made := _find(draft.uri):
+            return made  # by the process that owned the folder before
+        local = {name: _fetch(value) for name, value in found.items()} if fetch_inputs else {}
+        return _make(draft, produce, Work(base / "out", base / "scratch", local, found, key, store))
+
+
+def _find(uri: str) -> Manifest | None:
     try:
         return replace(artifact.read_manifest(uri), cached=True)
     except FileNotFoundError:
-        pass
-    base = artifact.cache_root() / "work" / kind / key
-    out, scratch = base / f"out-{os.getpid()}", base / "scratch"
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    scratch.mkdir(exist_ok=True)
+        return None
+
+
+def _make(draft: Manifest, produce: Callable[[Work], dict[str, Any]], work: Work) -> Manifest:
+    """Run `produce` in a fresh folder, commit what it wrote, and leave nothing but scratch behind on failure."""
+    shutil.rmtree(work.out, ignore_errors=True)  # of a process that was killed
+    work.out.mkdir()
+    work.scratch.mkdir(exist_ok=True)
     try:
-        local = {name: _fetch(value) for name, value in found.items()}
         start = time.monotonic()
-        stats = produce(Work(out, scratch, local, found, key, store))
-        console.emit({"made": kind, "seconds": round(time.monotonic() - start, 1)})
-        files = artifact.describe_files(out)
-        manifest = Manifest(kind, key, uri, code_digest, settings, references, files, stats)
-        artifact.commit(store, manifest, out)
+        stats = produce(work)
+        console.emit({"made": draft.kind, "seconds": round(time.monotonic() - start, 1)})
+        manifest = replace(draft, files=artifact.describe_files(work.out), stats=stats, created=artifact.now())
+        artifact.commit(work.store, manifest, work.out)
     except BaseException:
-        shutil.rmtree(out, ignore_errors=True)
+        shutil.rmtree(work.out, ignore_errors=True)
         raise
-    shutil.rmtree(base, ignore_errors=True)
+    artifact.discard(work.out.parent)
     return manifest
+
+
+@contextmanager
+def _own(folder: Path, kind: str) -> Iterator[Path]:
+    """Own a work folder, made when absent: no other process has it until the block or this process ends."""
+    said = False
+    while True:
+        with suppress(FileNotFoundError), lock_folder(folder) as owned:
+            if owned:
+                yield folder
+                return
+        if not said:
+            console.say(f"another process makes this {kind}; waiting for it")
+            said = True
+        time.sleep(0.2)
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[bool]:
+    """Try to lock a folder: False when another process has it, or has just removed it.
+
+    The lock ends with this process even when forked workers outlive it, which a flock would not.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("ab") as handle:
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            same = os.path.samestat(os.fstat(handle.fileno()), os.stat(folder / "lock"))
+        except (BlockingIOError, PermissionError, FileNotFoundError):
+            same = False
+        yield same
 
 
 def key_settings(config: PhaseConfig) -> dict[str, Any]:
     """The part of a config that decides the result: no runtime fields, no input URIs (their keys count instead)."""
-    skip = {name for name, _ in _input_fields(config)} | {
+    skip = set(input_field_names(type(config))) | {
         name
         for name, info in type(config).model_fields.items()
         if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("runtime")
@@ -124,38 +172,59 @@ def key_settings(config: PhaseConfig) -> dict[str, Any]:
 
 
 def module_digest(module: str) -> str:
-    """A digest of a module's source and of every mantus module it imports, at any depth, plumbing left out."""
+    """A digest of a module's source and of every mantus module it imports, at any depth, plumbing left out.
+
+    A data file that lies beside a module and that the module names in a string counts as part of it.
+    """
     digest = hashlib.blake2b(digest_size=16)
-    for name in sorted(_import_closure(module)):
-        path = _source(name)
-        assert path is not None
-        digest.update(name.encode() + b"\0" + path.read_bytes())
+    closure = _import_closure(module)
+    for name in sorted(closure):
+        digest.update(name.encode() + b"\0" + closure[name].read_bytes())
+        for beside in _data_files(closure[name]):
+            digest.update(beside.name.encode() + b"\0" + beside.read_bytes())
     return digest.hexdigest()
 
 
-def _import_closure(module: str) -> set[str]:
-    seen: set[str] = set()
+def _import_closure(module: str) -> dict[str, Path]:
+    seen: dict[str, Path] = {}
     todo = [module]
     while todo:
         name = todo.pop()
         path = _source(name)
-        if name in seen or name.startswith(PLUMBING) or path is None:
-            continue
-        seen.add(name)
-        for node in ast.walk(ast.parse(path.read_bytes())):
-            if isinstance(node, ast.Import):
-                todo += [alias.name for alias in node.names if alias.name.startswith("mantus.")]
-            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mantus."):
-                todo += [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+        if path is not None and name not in seen and not name.startswith(PLUMBING):
+            seen[name] = path
+            todo += (found for found in _imported(name, path) if found.startswith("mantus."))
     return seen
 
 
+def _imported(module: str, path: Path) -> Iterator[str]:
+    """Names that may be mantus modules; those that are not have no source."""
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: package.count(".") + 2 - node.level] if node.level else []
+            origin = ".".join([*above, *([node.module] if node.module else [])])
+            yield origin
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
 def _source(module: str) -> Path | None:
-    try:
-        spec = importlib.util.find_spec(module)
-    except ModuleNotFoundError:
-        return None
-    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+    """The file of a mantus module, or of a loaded one elsewhere (a test's); found without importing anything."""
+    top, *rest = module.split(".")
+    if top != "mantus":
+        file = getattr(sys.modules.get(module), "__file__", None)
+        return Path(file) if file else None
+    base = Path(mantus.__file__).parent.joinpath(*rest)
+    return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+
+
+def _data_files(path: Path) -> list[Path]:
+    strings = {node.value for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.Constant)}
+    names = (value for value in strings if isinstance(value, str) and re.fullmatch(r"[\w-]+(\.[\w-]+)+", value))
+    beside = (path.with_name(name) for name in sorted(names))
+    return [file for file in beside if file.suffix != ".py" and file.is_file()]
 
 
 def input_field_names(config: type[PhaseConfig]) -> dict[str, bool]:
@@ -175,10 +244,13 @@ def _input_fields(config: PhaseConfig) -> list[tuple[str, Any]]:
     return [(name, value) for name in input_field_names(type(config)) if (value := getattr(config, name))]
 
 
-def _read(value: Any) -> Any:
+def _read(field: str, value: Any) -> Any:
     if isinstance(value, list):
-        return [artifact.read_manifest(uri) for uri in value]
-    return artifact.read_manifest(value)
+        return [_read(field, uri) for uri in value]
+    try:
+        return artifact.read_manifest(value)
+    except (FileNotFoundError, ValueError) as error:
+        raise ValueError(f"{field}: {error}") from None
 
 
 def _fetch(value: Any) -> Any:

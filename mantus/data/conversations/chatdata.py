@@ -5,6 +5,7 @@ It knows rows and their shapes, not tokenizers or models.
 
 import hashlib
 import json
+import random
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -13,12 +14,22 @@ from typing import Any
 
 from pydantic import Field
 
+from mantus.data.conversations.values import draw, phrase
 from mantus.storage import ArtifactURI, Manifest, PhaseConfig, Reference, Work, execute
 
 SHIPPED = Path(__file__).parent / "defaults" / "instructions.jsonl"
 ROLES = {"system", "user", "assistant", "tool"}
 SENTENCE = re.compile(r"^(?P<about>[A-Z][\w' -]{2,40}?) (?P<rest>(?:is|was|are|were) (?:an?|the) .{20,220}?\.)(?=\s|$)")
 QUESTIONS = ("What is {}?", "Tell me about {}.", "Who or what is {}?")
+REPEATS = (
+    "Repeat: {}",
+    "Say {}",
+    "Repeat after me: {}",
+    'Say "{}" again.',
+    "{} - say that again.",
+    "Copy this: {}",
+    "Echo {}",
+)
 Row = dict[str, Any]
 
 
@@ -35,6 +46,11 @@ class ChatDataConfig(PhaseConfig):
     """Times that file rows are repeated: they are few beside derived ones."""
     max_derived: int = Field(default=600, ge=0)
     """Most rows derived from the corpus."""
+    repeat_rows: int = Field(default=5000, ge=0)
+    """Rows that ask to repeat words, numbers and paths. A small model must learn to copy before it can fill in arguments;
+    these rows teach it in few tokens."""
+    seed: int = 1
+    """Decides the words of those rows."""
     heldout_every: int = Field(default=20, ge=2)
     """Every so-manieth row is held out."""
 
@@ -57,6 +73,8 @@ def run(config: ChatDataConfig) -> Manifest:
             rows += found * config.repeat_files
         derived = list(derive(work.inputs["corpus"], config.max_derived)) if "corpus" in work.inputs else []
         rows += derived
+        chance = random.Random(config.seed)
+        rows += [repeat_row(chance) for _ in range(config.repeat_rows)]
         held = [row for index, row in enumerate(rows) if index % config.heldout_every == 0]
         kept = [row for index, row in enumerate(rows) if index % config.heldout_every]
         for name, part in (("train", kept), ("heldout", held)):
@@ -93,6 +111,15 @@ def _messages(stored: Row) -> list[Row] | None:
     if not isinstance(messages, list) or not all(isinstance(m, dict) and m.get("role") in ROLES for m in messages):
         return None
     return messages if any(m["role"] == "assistant" for m in messages) else None
+
+
+def repeat_row(chance: random.Random) -> Row:
+    """A request to say something again, and the thing said."""
+    kind = chance.choice(("content", "content", "expression", "path", "topic", "phrase", "phrase"))
+    said = phrase(chance, chance.randint(4, 14)) if kind == "phrase" else draw(kind, chance)
+    asked = chance.choice(REPEATS).format(said)
+    messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
+    return {"messages": messages, "tools": [], "source": "mantus", "license": "Apache-2.0", "category": "repeat"}
 
 
 def derive(corpus: Path, most: int) -> Iterator[Row]:

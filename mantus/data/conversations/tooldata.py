@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from pydantic import Field
 
-from mantus.data.values import INTEGERS, draw, number, word
+from mantus.data.conversations.values import INTEGERS, draw, number, phrase, word
 from mantus.storage import Manifest, PhaseConfig, Reference, Work, execute
 from mantus.text.calls import Call, check_call, format_call, parse
 
@@ -196,7 +196,7 @@ class _Book:
         if name == "file_read":
             return draw("content", self.chance)
         if name == "search":
-            text = " ".join(word(self.chance) for _ in range(self.chance.randint(8, 24)))
+            text = phrase(self.chance, self.chance.randint(8, 24))
             return f"{call.arguments['query'].capitalize()}: {text}."
         return " ".join([word(self.chance), number(self.chance), word(self.chance)][: self.chance.randint(1, 3)])
 
@@ -224,6 +224,15 @@ STEP_STARTS = {
     "calculator": ["Compute {expression}", "Calculate {expression}", "Work out {expression}"],
     "file_read": ["Read {path}", "Read the file {path}", "Open {path}"],
 }
+
+
+JOINTS = (
+    " and write the result to {}.",
+    " and write the result to the file {}.",
+    ", then save the result in {}.",
+    " and put the result into {}.",
+    " and save it in the file {}.",
+)
 
 
 def _user(text: str) -> Row:

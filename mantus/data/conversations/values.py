@@ -223,10 +223,15 @@ def _path(chance: random.Random) -> str:
 
 
 def _content(chance: random.Random) -> str:
-    """One to four words, or a number."""
-    if chance.random() < 0.3:
+    """One to ten words, short ones more often, or a number."""
+    if chance.random() < 0.25:
         return number(chance)
-    return " ".join(word(chance) for _ in range(chance.randint(1, 4)))
+    return phrase(chance, chance.choice((1, 2, 2, 3, 3, 4, 6, 10)))
+
+
+def phrase(chance: random.Random, size: int) -> str:
+    """`size` words, now and then a number among them."""
+    return " ".join(number(chance) if chance.random() < 0.12 else word(chance) for _ in range(size))
 
 
 def _topic(chance: random.Random) -> str:

@@ -1,0 +1,1 @@
+"""Conversations to tune on: instructions and tool use. It knows rows of messages, not tokenizers or models."""
