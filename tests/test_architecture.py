@@ -62,7 +62,7 @@ def test_imports_point_up(path: Path):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_budgets(path: Path):
     text = path.read_text(encoding="utf-8")
-    assert text.isascii() or path.name == "tokenizer.py", "code is ASCII"
+    assert text.isascii(), "code is ASCII"
     assert len(text.splitlines()) <= MAX_FILE_LINES
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):

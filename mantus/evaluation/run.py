@@ -77,7 +77,8 @@ def _measure_model(work: Work, config: EvaluateConfig) -> list[Score]:
     from mantus.evaluation.local import measure
     from mantus.text.tokenizer import Tokenizer
 
-    texts, left = [], config.max_heldout_kb * 1000
+    texts: list[str] = []
+    left = config.max_heldout_kb * 1000
     for text in heldout_texts(work.inputs["tokens"], Tokenizer.load(work.inputs["model"])):
         left -= len(text.encode())
         if left >= 0 or not texts:

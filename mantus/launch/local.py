@@ -49,8 +49,9 @@ class Screen:
         self._buffer += text
         *lines, self._buffer = self._buffer.split("\n")
         for line in lines:
-            if line.startswith(EVENT_MARK):
-                self._event(json.loads(line[len(EVENT_MARK) :]))
+            _, mark, event = line.partition(EVENT_MARK)  # kfp indents what tasks print
+            if mark:
+                self._event(json.loads(event))
             elif line.strip():
                 self.log.write(line + "\n")
                 self.log.flush()

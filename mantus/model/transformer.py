@@ -83,7 +83,8 @@ def by_document(q_BTNH: Tensor, k_BTKH: Tensor, v_BTKH: Tensor, lengths: Sequenc
 
     One call a document: a block-diagonal mask would make the kernel visit every pair of positions of a row.
     """
-    parts = (x.flatten(0, 1).unsqueeze(0).split(list(lengths), dim=1) for x in (q_BTNH, k_BTKH, v_BTKH))
+    flat = (x.flatten(0, 1).unsqueeze(0) for x in (q_BTNH, k_BTKH, v_BTKH))
+    parts = (torch.split(x, list(lengths), dim=1) for x in flat)
     mixed = torch.cat([attend(q, k, v) for q, k, v in zip(*parts, strict=True)], dim=1)
     return mixed.view(q_BTNH.shape)
 

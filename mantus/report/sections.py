@@ -61,14 +61,13 @@ def corpus(found: Found) -> Iterator[str]:
             stats = manifest.stats
             for reason, drop in stats.get("dropped", {}).items():
                 if isinstance(drop, dict):
-                    steps.append(
-                        (f"- {reason}", drop["bytes"], f"{drop['documents']:,} docs, {megabytes(drop['bytes'])}")
-                    )
+                    shown = f"{drop['documents']:,} docs, {megabytes(drop['bytes'])}"
+                    steps.append((f"- {reason}", drop["bytes"], shown))
             steps.append((name, stats["bytes"], f"{stats['documents']:,} docs, {megabytes(stats['bytes'])}"))
     yield card(
         "Corpus, step by step",
         bars("Bytes of corpus after each step", steps),
-        "Bytes kept, and every reason for a drop.",
+        "What is left, and every reason for a drop.",
     )
     rows = [
         (name, entry["documents"], megabytes(entry["bytes"]))
@@ -94,7 +93,7 @@ def training(found: Found) -> Iterator[str]:
         inputs = {reference.uri.rsplit("/", 2)[-2] for reference in manifest.inputs}
         name = "tool tuning" if "tooldata" in inputs else "chat tuning" if "chatdata" in inputs else "pretraining"
         stats = manifest.stats
-        note = f"{stats.get('parameters', 0):,} parameters, {stats.get('steps', 0):,} steps; cross-entropy in nats a token."
+        note = f"{stats.get('parameters', 0):,} parameters, {stats.get('steps', 0):,} steps; nats a token."
         series = [(label, curve) for label, curve in (("train", train), ("held out", held)) if curve]
         yield card(f"Loss: {name}", lines(f"Loss of {name}", "steps", series), note)
 

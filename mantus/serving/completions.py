@@ -20,9 +20,9 @@ def prompts(generator: Generator, request: CompletionRequest) -> list[list[int]]
     if isinstance(given, str):
         found = [generator.tokenizer.encode(given)]
     elif given and isinstance(given[0], int):
-        found = [list(given)]  # type: ignore[arg-type]
+        found = [list(given)]
     else:
-        found = [generator.tokenizer.encode(item) if isinstance(item, str) else list(item) for item in given]  # type: ignore[arg-type, union-attr]
+        found = [generator.tokenizer.encode(item) if isinstance(item, str) else list(item) for item in given]  # type: ignore[arg-type]
     for ids in found:
         if not ids:
             raise ValueError("prompt: it has no tokens")
@@ -74,8 +74,9 @@ async def stream(generator: Generator, request: CompletionRequest) -> AsyncItera
 
 
 async def _nothing() -> AsyncIterator[Any]:
-    for never in ():
-        yield never
+    none: tuple[Any, ...] = ()
+    for piece in none:
+        yield piece
 
 
 def _logprobs(generator: Generator, ids: Sequence[int], values: Sequence[float | None]) -> dict[str, Any]:

@@ -65,7 +65,11 @@ class Generator:
         self.in_flight += 1
         loop, tokens = asyncio.get_running_loop(), asyncio.Queue[Token]()
         watch, finish = Watch(self.name, len(prompt)), "cancelled"
-        handle = self.engine.submit(prompt, sampling, lambda token: loop.call_soon_threadsafe(tokens.put_nowait, token))
+
+        def deliver(token: Token) -> None:
+            loop.call_soon_threadsafe(tokens.put_nowait, token)
+
+        handle = self.engine.submit(prompt, sampling, deliver)
         text = _Text(self.tokenizer, sampling.stop_ids, stops)
         try:
             while True:

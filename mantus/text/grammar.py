@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MAX_COUNTED = 64
-"""Longest string bound put into a grammar. Engines unroll counted repetitions: {0,1024} takes xgrammar seconds to compile."""
+"""Longest string bound put into a grammar: engines unroll it, and {0,1024} takes xgrammar seconds to compile."""
 ANNOTATIONS = {"description", "title", "default", "examples", "$schema", "$defs", "format", "deprecated", "x-order"}
 KNOWN: dict[str, set[str]] = {
     "object": {"properties", "required", "additionalProperties"},

@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from mantus.storage import Store
 from mantus.training.loss import NextToken
@@ -37,7 +38,7 @@ class Checkpoints:
             target.mkdir(parents=True)
         model_state, optimizer_state = get_state_dict(module, optimizers)
         tree = {"model": model_state, "optimizer": optimizer_state}
-        dcp.save(tree, checkpoint_id=target, no_dist=not dist.is_initialized())
+        save(tree, checkpoint_id=target, no_dist=not dist.is_initialized())
         if first:
             (target / STATE).write_text(json.dumps({"step": step, **state}))
             (target / COMMITTED).write_text(json.dumps(_digests(target)))
@@ -50,8 +51,8 @@ class Checkpoints:
         if source is None:
             return None
         model_state, optimizer_state = get_state_dict(module, optimizers)
-        tree = {"model": model_state, "optimizer": optimizer_state}
-        dcp.load(tree, checkpoint_id=source, no_dist=not dist.is_initialized())
+        tree: dict[str, Any] = {"model": model_state, "optimizer": optimizer_state}
+        load(tree, checkpoint_id=source, no_dist=not dist.is_initialized())
         set_state_dict(module, optimizers, model_state_dict=tree["model"], optim_state_dict=tree["optimizer"])
         state: dict[str, Any] = json.loads((source / STATE).read_text())
         return state

@@ -73,7 +73,8 @@ class Loop:
         optimizers = make_optimizers(self.module.inner, self.plan.optimizer, self.plan.lr, self.plan.weight_decay)
         peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
         start = self._resume(optimizers)
-        runner = wrap(torch.compile(self.module) if self.plan.compile else self.module, self.world)
+        module: nn.Module = torch.compile(self.module) if self.plan.compile else self.module  # type: ignore[assignment]
+        runner = wrap(module, self.world)
         with console.progress(what, self.plan.steps, "steps") as bar:
             bar.advance(start)
             for step in range(start, self.plan.steps):

@@ -61,7 +61,7 @@ class NextToken(nn.Module):
         """Sum of the loss over targets that are not IGNORE."""
         x_BTD = self.inner.hidden(ids_BT)
         flat = x_BTD.reshape(-1, x_BTD.shape[-1])
-        loss: Tensor = LinearCrossEntropy.apply(
+        loss: Tensor = LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
             flat, self.inner.lm_head.weight, targets_BT.reshape(-1), self.dtype, self.z_loss
         )
         return loss

@@ -19,7 +19,7 @@ class Trackers:
 
         folder.mkdir(parents=True, exist_ok=True)
         self._lines = (folder / "metrics.jsonl").open("a", encoding="utf-8")
-        self._board: Any = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+        self._board: Any = SummaryWriter(str(folder))
         self._gauges: dict[str, Any] = {}
         if metrics_port:
             from prometheus_client import Counter, Gauge, start_http_server

@@ -18,18 +18,7 @@ from mantus.storage import fetch
 from mantus.training.batches import Conversations, Sequences
 from mantus.training.loss import IGNORE, LinearCrossEntropy
 from mantus.training.pretrain import PretrainConfig, run
-
-SHAPE = {"hidden_size": 64, "num_layers": 2, "num_heads": 2, "num_kv_heads": 1, "head_dim": 32}
-SMALL: dict[str, Any] = {
-    "overrides": {**SHAPE, "intermediate_size": 128},
-    "steps": 40,
-    "seq_len": 32,
-    "batch_tokens": 256,
-    "checkpoint_every": 5,
-    "dtype": "fp32",
-    "warmup": 5,
-    "log_every": 1,
-}
+from tests.conftest import SMALL
 
 
 def history(uri: str) -> list[dict[str, Any]]:
@@ -38,11 +27,6 @@ def history(uri: str) -> list[dict[str, Any]]:
 
 def losses(uri: str) -> list[float]:
     return [row["loss"] for row in history(uri) if "loss" in row]
-
-
-@pytest.fixture(scope="session")
-def trained(inputs: dict[str, str]):
-    return run(PretrainConfig(**inputs, **SMALL))
 
 
 def test_it_learns(trained):

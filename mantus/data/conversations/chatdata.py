@@ -47,8 +47,8 @@ class ChatDataConfig(PhaseConfig):
     max_derived: int = Field(default=600, ge=0)
     """Most rows derived from the corpus."""
     repeat_rows: int = Field(default=5000, ge=0)
-    """Rows that ask to repeat words, numbers and paths. A small model must learn to copy before it can fill in arguments;
-    these rows teach it in few tokens."""
+    """Rows that ask to repeat words, numbers and paths: a small model must learn to copy before it can fill in
+    arguments, and these rows teach it in few tokens."""
     seed: int = 1
     """Decides the words of those rows."""
     heldout_every: int = Field(default=20, ge=2)

@@ -96,7 +96,7 @@ class _Book:
 
     def training(self) -> Iterator[Row]:
         """Endless training conversations."""
-        kinds, weights = zip(*MIX, strict=True)
+        kinds, weights = [kind for kind, _ in MIX], [weight for _, weight in MIX]
         while True:
             kind = self.chance.choices(kinds, weights)[0]
             tool = self.chance.choice(self.served if self.chance.random() < self.config.served_share else self.tools)
@@ -108,11 +108,8 @@ class _Book:
         while True:
             tool = self.chance.choice(tools)
             kind = self.chance.choices(("call", "irrelevance", "refusal"), (80, 10, 10))[0]
-            yield (
-                self._call(tool, split)
-                if tools is self.unseen or kind == "call"
-                else getattr(self, f"_{kind}")(tool, split)
-            )
+            kind = "call" if tools is self.unseen else kind
+            yield getattr(self, f"_{kind}")(tool, split)
 
     def _call(self, tool: Tool, split: str) -> Row:
         request, call = self._ask(tool, split)
@@ -171,7 +168,7 @@ class _Book:
         return opening + text
 
     def _offer(self, *needed: Tool) -> list[Row]:
-        """The needed tools among others, in any order; the four served ones often together, as the agent offers them."""
+        """The needed tools among others, in any order; the served ones often together, as the agent offers them."""
         chosen = list(needed)
         if all(tool in self.served for tool in needed) and self.chance.random() < 0.5:
             chosen = list(self.served)

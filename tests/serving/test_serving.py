@@ -1,0 +1,152 @@
+"""The endpoint as OpenAI's client and lm-eval's wire contract see it, over a real server and a real tiny model."""
+
+import concurrent.futures
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+import torch
+
+from mantus.model.hf import load_model
+from mantus.serving.config import ServeConfig
+from mantus.serving.server import find_variant
+from mantus.storage import fetch
+
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "add",
+        "description": "Add.",
+        "parameters": {
+            "type": "object",
+            "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
+            "required": ["a", "b"],
+        },
+    },
+}
+HELLO = [{"role": "user", "content": "It was a bright"}]
+
+
+@pytest.fixture(scope="module")
+def client(url: str) -> openai.OpenAI:
+    return openai.OpenAI(base_url=url, api_key="none", max_retries=0)
+
+
+def test_chat_and_usage(client: openai.OpenAI):
+    done = client.chat.completions.create(model="mantus", messages=HELLO, max_tokens=8, temperature=0)
+    assert done.usage.completion_tokens <= 8
+    assert done.choices[0].message.content is not None
+    again = client.chat.completions.create(model="mantus", messages=HELLO, max_tokens=8, temperature=0)
+    assert again.choices[0].message.content == done.choices[0].message.content
+
+
+def test_a_stream_says_what_the_whole_says(client: openai.OpenAI):
+    whole = client.chat.completions.create(model="mantus", messages=HELLO, max_tokens=12, temperature=0)
+    chunks = client.chat.completions.create(
+        model="mantus",
+        messages=HELLO,
+        max_tokens=12,
+        temperature=0,
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    received = list(chunks)
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in received if chunk.choices)
+    assert text == whole.choices[0].message.content
+    assert received[-1].usage.completion_tokens == whole.usage.completion_tokens
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "add"}}])
+def test_a_forced_call_is_always_valid(client: openai.OpenAI, choice):
+    for seed in range(5):
+        done = client.chat.completions.create(
+            model="mantus",
+            messages=HELLO,
+            tools=[TOOL],
+            tool_choice=choice,
+            temperature=1.5,
+            seed=seed,
+            parallel_tool_calls=False,
+        )
+        (call,) = done.choices[0].message.tool_calls
+        assert call.function.name == "add"
+        assert done.choices[0].finish_reason == "tool_calls"
+
+
+def test_echo_gives_the_models_own_log_probabilities(url: str, released):
+    prompt = "It was a bright cold day"
+    done = httpx.post(
+        f"{url}/completions", json={"prompt": prompt, "max_tokens": 1, "echo": True, "logprobs": 1, "temperature": 0}
+    ).json()
+    shown = done["choices"][0]["logprobs"]["token_logprobs"]
+    ids = httpx.post(f"{url}/tokenize", json={"prompt": prompt}).json()["tokens"]
+    with torch.no_grad():
+        logits = load_model(fetch(released.uri) / "hf")(torch.tensor([ids]))[0].log_softmax(-1)
+    expected = [float(logits[i, ids[i + 1]]) for i in range(len(ids) - 1)]
+    assert shown[0] is None
+    assert len(shown) == len(ids) + 1
+    assert shown[1:-1] == pytest.approx(expected, abs=0.1)
+    assert httpx.post(f"{url}/detokenize", json={"tokens": ids}).json()["prompt"] == prompt
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "named"),
+    [
+        ({"messages": []}, 400, "messages"),
+        ({"messages": [{"role": "wizard", "content": "x"}]}, 400, "wizard"),
+        ({"messages": HELLO, "temperature": 9}, 400, "temperature"),
+        ({"messages": HELLO, "tool_choice": "required"}, 400, "tool_choice"),
+        ({"messages": HELLO, "model": "gpt"}, 404, "gpt"),
+        ({"messages": [{"role": "user", "content": "word " * 9000}]}, 400, "context"),
+        ({"messages": [{"role": "user", "content": "x" * (5 << 20)}]}, 413, "limit"),
+    ],
+)
+def test_mistakes_are_named(url: str, body, code: int, named: str):
+    answer = httpx.post(f"{url}/chat/completions", json=body)
+    assert answer.status_code == code
+    assert named in answer.json()["error"]["message"]
+
+
+def test_many_at_once_and_what_the_metrics_say(url: str):
+    def one(number: int) -> int:
+        body = {"messages": HELLO, "max_tokens": 16, "temperature": 1, "seed": number}
+        return httpx.post(f"{url}/chat/completions", json=body, timeout=60).status_code
+
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        assert set(pool.map(one, range(32))) == {200}
+    text = httpx.get(url.replace("/v1", "/metrics")).text
+    for name in (
+        "vllm:time_to_first_token_seconds_bucket",
+        "vllm:generation_tokens_total",
+        "mantus_http_requests_total",
+    ):
+        assert name in text
+    assert 'vllm:num_requests_running{engine="0",model_name="mantus"} 0.0' in text
+
+
+def test_both_prefixes_and_kserves_own_routes(url: str):
+    base = url.removesuffix("/v1")
+    assert httpx.get(f"{base}/openai/v1/models").json()["models"] == ["mantus"]
+    assert httpx.get(f"{base}/v2/health/ready").status_code == 200
+    answer = httpx.post(f"{base}/v1/models/mantus:predict", json={"instances": ["It was"]})
+    assert isinstance(answer.json()["predictions"][0], str)
+
+
+def test_leaving_a_stream_frees_its_slot(url: str):
+    body = {"messages": HELLO, "max_tokens": 1500, "temperature": 1, "stream": True}
+    with httpx.stream("POST", f"{url}/chat/completions", json=body) as answer:
+        next(answer.iter_lines())
+    for _ in range(100):
+        text = httpx.get(url.replace("/v1", "/metrics")).text
+        if 'num_requests_running{engine="0",model_name="mantus"} 0.0' in text:
+            return
+    raise AssertionError("the request still runs")
+
+
+def test_a_refused_release_is_not_served(tmp_path: Path):
+    (tmp_path / "release.json").write_text('{"served": "openvino-int8", "gate": {"verdict": "refused"}}')
+    with pytest.raises(ValueError, match="the gate refused"):
+        find_variant(ServeConfig(release=str(tmp_path)))
+    with pytest.raises(ValueError, match="holds no release"):
+        find_variant(ServeConfig(release=str(tmp_path / "nothing")))
