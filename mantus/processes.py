@@ -8,11 +8,17 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
+LEASH = """import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 9)
+os.getppid() == int(sys.argv[1]) or os._exit(137)
+os.execv(sys.argv[2], sys.argv[2:])"""
+"""Ties a child to its parent, then becomes the program. A preexec_fn would run Python between fork and exec, which may
+hang or crash in a process with threads, and every process that has loaded an engine has some."""
 
 
 def die_with_parent() -> None:
@@ -22,9 +28,22 @@ def die_with_parent() -> None:
 
 
 def start_child(command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
-    """Start a child that dies with this process."""
-    before: Callable[[], None] = die_with_parent
-    return subprocess.Popen(command, preexec_fn=before, **options)
+    """Start a child that dies with this process (on Linux: with the thread that starts it).
+
+    command: the program's path and its arguments; it is not looked up on PATH.
+    """
+    leash = [sys.executable, "-I", "-S", "-c", LEASH, str(os.getpid())] if sys.platform == "linux" else []
+    return subprocess.Popen([*leash, *command], **options)
+
+
+def run_child(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a child that dies with this process to its end; its output as text."""
+    child = start_child(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", **options)
+    try:
+        output, errors = child.communicate()
+    finally:
+        stop_child(child)
+    return subprocess.CompletedProcess(command, child.returncode, output, errors)
 
 
 def stop_child(child: subprocess.Popen[Any], grace_s: float = 10.0) -> None:

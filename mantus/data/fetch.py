@@ -8,7 +8,6 @@ import glob
 import hashlib
 import os
 import re
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 from mantus.data.programs import git
 from mantus.data.sources import File, Source
+from mantus.processes import run_child
 from mantus.storage import Reference, StoreError, open_store
 from mantus.storage.artifact import cache_root, digest_file
 from mantus.storage.objects import s3_client
@@ -219,7 +219,7 @@ def _pip_download(source: Source, release: str, folder: Path, where: str) -> Non
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check", *choice]
         command += ["--dest", str(folder), "--requirement", str(wanted)]
         for isolation in (["--no-build-isolation"], []):
-            done = subprocess.run([*command, *isolation], capture_output=True, text=True)
+            done = run_child([*command, *isolation])
             if done.returncode == 0:
                 return
             for file in folder.iterdir():

@@ -9,9 +9,9 @@ import sys
 def main(words: list[str]) -> None:
     """Run lm-eval's own command line with our model registered."""
     from lm_eval.__main__ import cli_evaluate
-    from lm_eval.models import MODEL_MAPPING
 
-    MODEL_MAPPING["mantus"] = "mantus.evaluation.adapter:MantusLM"
+    import mantus.evaluation.adapter  # noqa: F401 - its import registers the name
+
     arguments, sys.argv = sys.argv, ["lm-eval", *words]
     try:
         cli_evaluate()

@@ -53,10 +53,9 @@ def measure(model: Path, texts: list[str], folder: Path, window: int, num_cloze:
     done: dict[str, Any] = simple_evaluate(
         model=MantusLM(str(model), window),
         tasks=tasks,
-        task_manager=TaskManager(include_path=str(folder), include_defaults=False, verbosity="ERROR"),
+        task_manager=TaskManager(include_path=str(folder), include_defaults=False),
         bootstrap_iters=0,
         log_samples=True,
-        verbosity="ERROR",
     )
     scores = [_bits(done["samples"]["mantus_bits_per_byte"])]
     if "mantus_cloze" in tasks:

@@ -6,7 +6,6 @@ It knows the exporters' quirks, not whether what they made is good (gate.py).
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -16,9 +15,10 @@ import torch
 
 from mantus.inference.openvino import PROPERTIES_FILE
 from mantus.model.hf import TOKENIZER_FILES, load_model, save_model
-from mantus.processes import child_environment
+from mantus.processes import child_environment, run_child
 from mantus.release.gguf import write_gguf
 
+CONVERT = "import sys, openvino_genai; openvino_genai.LLMPipeline(sys.argv[1], 'CPU', enable_save_ov_model=True)"
 ENGINE_PROPERTIES = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f16"}
 """What a small model is served with: bf16 products cost a nano model more agreement than int8 weights do."""
 
@@ -35,13 +35,11 @@ def export_gguf(model: Path, out: Path) -> None:
 
 def export_openvino(model: Path, out: Path) -> None:
     """OpenVINO IR with int8 weights (blocks of 32, from Q8_0), the tokenizer's IR, and what the engine reads."""
-    import openvino_genai
-
     out.mkdir(parents=True)
     with tempfile.TemporaryDirectory() as temporary:
         source = Path(temporary) / "model.gguf"
         write_gguf(model, source, "Q8_0")
-        openvino_genai.LLMPipeline(str(source), "CPU", enable_save_ov_model=True)
+        _run("openvino-int8", ["-c", CONVERT, str(source)], Path(temporary) / "openvino_model.xml")
         for path in Path(temporary).glob("openvino_*"):
             shutil.move(path, out / path.name)
     _copy_small_files(model, out)
@@ -49,14 +47,10 @@ def export_openvino(model: Path, out: Path) -> None:
 
 
 def export_onnx(model: Path, out: Path) -> None:
-    """ONNX int8 by onnxruntime-genai's model builder; RuntimeError with its last line when it fails."""
+    """ONNX int8 by onnxruntime-genai's model builder."""
     with tempfile.TemporaryDirectory() as temporary:
-        command = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", str(model), "-o", str(out)]
-        command += ["-p", "int8", "-e", "cpu", "-c", temporary]
-        environment = child_environment(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", TQDM_DISABLE="1")
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode or not (out / "genai_config.json").is_file():
-        raise RuntimeError(f"onnx-int8: the model builder failed: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
+        words = ["-m", "onnxruntime_genai.models.builder", "-i", str(model), "-o", str(out)]
+        _run("onnx-int8", [*words, "-p", "int8", "-e", "cpu", "-c", temporary], out / "genai_config.json")
     _copy_small_files(model, out)
 
 
@@ -66,6 +60,15 @@ EXPORTS: dict[str, Callable[[Path, Path], None]] = {
     "openvino-int8": export_openvino,
     "onnx-int8": export_onnx,
 }
+
+
+def _run(variant: str, words: list[str], made: Path) -> None:
+    """Run an exporter in a Python process of its own: it may crash there, and names in its files start from one."""
+    environment = child_environment(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", TQDM_DISABLE="1")
+    done = run_child([sys.executable, *words], env=environment)
+    if done.returncode or not made.is_file():
+        last = (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
+        raise RuntimeError(f"{variant}: the exporter failed: {last}")
 
 
 def _copy_small_files(model: Path, out: Path) -> None:

@@ -14,6 +14,8 @@ import subprocess
 import sys
 import sysconfig
 import time
+from contextlib import suppress
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import IO, Any
 
@@ -124,12 +126,12 @@ class EmbeddedS3:
     def _answers(self, environment: dict[str, str]) -> bool:
         """Wait until the server takes our credentials and has the bucket; False when it ended or stayed silent."""
         assert self.process is not None
-        port, deadline = self._ports["s3.port"], time.monotonic() + START_TIMEOUT_S
+        deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                _ask(self._ports["s3.port"])
                 S3Store(self.bucket, "", s3_client(environment)).ensure_bucket()
-            except OSError:
+            except (OSError, HTTPException):
                 time.sleep(0.05)
                 continue
             (self.folder / "identities.json").unlink()  # read at the start, not needed again
@@ -169,7 +171,8 @@ class EmbeddedS3:
 
     def _stop(self) -> None:
         self._end_process()
-        (self.folder / "identities.json").unlink(missing_ok=True)
+        with suppress(OSError):
+            (self.folder / "identities.json").unlink()
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -202,6 +205,16 @@ def _environment() -> dict[str, str]:
     """Ours without S3 settings, and with a soft limit for Go's heap: uploads of hundreds of MB would take 800 MB."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     return {**kept, "GOMEMLIMIT": "150MiB"}
+
+
+def _ask(port: int) -> None:
+    """Any answer over HTTP will do. A stranger that holds the port in silence costs a second, not boto3's minutes."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=1)
+    try:
+        connection.request("GET", "/")
+        connection.getresponse()
+    finally:
+        connection.close()
 
 
 def _free_ports(num: int) -> list[int]:

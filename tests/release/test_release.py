@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -15,6 +16,16 @@ from mantus.storage.artifact import describe_files
 def reference_of(inputs: dict[str, str], trained):
     tokens = TokenShards.open(fetch(inputs["tokens"]) / "heldout").all_tokens()
     return measure_reference(fetch(trained.uri), [tokens[at : at + 64].tolist() for at in range(0, 256, 64)])
+
+
+def damage(variant: Path) -> None:
+    """Overwrite the largest int8 matrix of an OpenVINO model with noise."""
+    layers = ElementTree.parse(variant / "openvino_model.xml").getroot().iter("data")
+    matrices = [layer.attrib for layer in layers if layer.get("element_type") == "u8"]
+    place = max(matrices, key=lambda matrix: int(matrix["size"]))
+    with (variant / "openvino_model.bin").open("r+b") as weights:
+        weights.seek(int(place["offset"]))
+        weights.write(np.random.default_rng(0).bytes(int(place["size"])))
 
 
 def row(name: str, reference, measured) -> dict[str, float | str]:
@@ -37,11 +48,7 @@ def test_exports_are_the_same_twice(trained, tmp_path: Path):
 
 def test_damaged_weights_are_refused(inputs, trained, tmp_path: Path):
     export_openvino(fetch(trained.uri), tmp_path / "model")
-    weights = tmp_path / "model" / "openvino_model.bin"
-    raw = np.frombuffer(weights.read_bytes(), dtype=np.uint8).copy()
-    third = len(raw) // 3
-    raw[third : 2 * third] = np.random.default_rng(0).integers(0, 8, third, dtype=np.uint8)
-    weights.write_bytes(raw.tobytes())
+    damage(tmp_path / "model")
     reference = reference_of(inputs, trained)
     gate = judge("model", [row("model", reference, measure_openvino(tmp_path / "model", reference))], 0.01, 0.92)
     assert gate["verdict"] == "refused"

@@ -89,7 +89,7 @@ def test_starts_fast_keeps_data_and_stops_at_once(tmp_path: Path):
 def test_listens_on_loopback_only_and_keeps_its_keys(tmp_path: Path):
     with EmbeddedS3(tmp_path) as environment:
         [process] = servers_on(tmp_path)
-        listening = [c.laddr.ip for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+        listening = [c.laddr.ip for c in process.connections("inet") if c.status == psutil.CONN_LISTEN]
         assert set(listening) == {"127.0.0.1"}
         assert len(listening) == len(server.LISTENERS)
         secrets = {environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"]}
