@@ -3,7 +3,6 @@
 It imports a phase only when its verb is asked for.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Callable
@@ -97,9 +96,10 @@ def _phase(verb: str, words: list[str]) -> int:
 
 def _run(words: list[str]) -> int:
     """Run the whole pipeline here."""
+    from mantus.launch.flags import Parser
     from mantus.launch.recipe import check_recipe, load_recipe
 
-    parser = argparse.ArgumentParser("mantus run", description=COMMANDS["run"])
+    parser = Parser("mantus run", description=COMMANDS["run"])
     parser.add_argument("--config", default=RECIPE, help="a recipe (default %(default)s)")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", help="one field, dotted")
     parser.add_argument("--home", default=".mantus", help="folder for everything made (default %(default)s)")
@@ -114,7 +114,8 @@ def _run(words: list[str]) -> int:
     from mantus.launch.summary import conclude
 
     print(f"mantus run: {given.config}; everything goes to {given.home}/", flush=True)
-    return conclude(run_pipeline(recipe, Path(given.home), given.store), Path(given.home))
+    with run_pipeline(recipe, Path(given.home), given.store) as outcome:
+        return conclude(outcome, Path(given.home))
 
 
 def _serve(words: list[str]) -> int:
@@ -134,6 +135,8 @@ def _serve(words: list[str]) -> int:
 
 def _agent(words: list[str]) -> int:
     """Talk to the agent; with `--release` or `--tasks` run the phase instead."""
+    if any(word.partition("=")[0] in ("--release", "--tasks") for word in words):
+        return _phase("agent", words)
     from mantus.agent.chat import main as talk
 
     return talk(words)
@@ -141,9 +144,10 @@ def _agent(words: list[str]) -> int:
 
 def _gc(words: list[str]) -> int:
     """Remove what crashed runs left in a store."""
+    from mantus.launch.flags import Parser
     from mantus.storage.gc import collect_garbage
 
-    parser = argparse.ArgumentParser("mantus gc", description=COMMANDS["gc"])
+    parser = Parser("mantus gc", description=COMMANDS["gc"])
     parser.add_argument("--store", required=True, help="s3://bucket/prefix or file:///path")
     parser.add_argument("--older-than", type=float, default=24.0, help="hours without a write (default %(default)s)")
     given = parser.parse_args(words)
@@ -154,7 +158,9 @@ def _gc(words: list[str]) -> int:
 
 def _compile(words: list[str]) -> int:
     """Write every pipeline as IR YAML."""
-    parser = argparse.ArgumentParser("mantus compile", description=COMMANDS["compile"])
+    from mantus.launch.flags import Parser
+
+    parser = Parser("mantus compile", description=COMMANDS["compile"])
     parser.add_argument("--out", default="build/pipelines", help="folder (default %(default)s)")
     given = parser.parse_args(words)
     from mantus.launch.compile import compile_pipelines

@@ -78,7 +78,8 @@ def test_components_are_thin():
     for path in (ROOT / "components").glob("*/component.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef):
-                assert node.end_lineno - node.lineno <= 40, f"{path}: {node.name}"
+                code = node.end_lineno - node.body[1].lineno  # behind the docstring, which KFP shows
+                assert code <= 40, f"{path}: {node.name}"
 
 
 def modules_after(statement: str) -> set[str]:

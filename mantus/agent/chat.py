@@ -14,7 +14,7 @@ from typing import Any, TextIO
 from pydantic import BaseModel, ConfigDict
 
 from mantus.agent.builtin import toolbox
-from mantus.agent.llm import MantusLLM
+from mantus.agent.llm import EndpointError, MantusLLM
 from mantus.agent.loop import Agent, Called, Event, Limits, Returned, Stopped, StopReason, Text
 from mantus.agent.orchestrator import Result, ToolOrchestrator
 from mantus.agent.tools import Status
@@ -79,8 +79,10 @@ def talk(config: TalkConfig) -> int:
     llm = MantusLLM(config.endpoint, model=config.model, max_tokens=config.reply_tokens)
     try:
         names = [str(entry.get("id")) for entry in llm.models(attempts=1)]
+        if not names:
+            raise EndpointError(f"{config.endpoint} lists no model")
         if config.model and config.model not in names:
-            raise ValueError(f"--model {config.model}: the endpoint has {', '.join(names) or 'none'}")
+            raise ValueError(f"--model {config.model}: the endpoint has {', '.join(names)}")
         index = _find_index(config.index)
         folder = Path(config.folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -133,21 +135,22 @@ class Sitting:
 
     def _keep(self, stopped: Stopped) -> None:
         row = {"stop": stopped.reason.value, "answer": stopped.answer, "messages": self.agent.chat}
-        with Path(self.config.transcript).open("a", encoding="utf-8") as stream:
+        with Path(self.config.transcript).open("a", encoding="utf-8", errors="replace") as stream:
             stream.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def show(events: Iterable[Event], out: TextIO) -> Stopped:
     """Print events as they happen; the last of them."""
-    column = 0
+    column, begun = 0, False
     for event in events:
         if isinstance(event, Text):
-            text = printable(event.text if column else event.text.lstrip())
+            text = printable(event.text if begun else event.text.lstrip())
             out.write(text)
+            begun = begun or bool(text)
             column = 0 if text.endswith("\n") else column + len(text)
         elif isinstance(event, Called):
             out.write(("\n" if column else "") + paint(f"  {brief(event.call)}\n", DIM, out))
-            column = 0
+            column, begun = 0, False
         elif isinstance(event, Returned):
             out.write(paint(f"  {_outcome(event.result)}\n", DIM, out))
         else:
@@ -175,7 +178,7 @@ def _ending(stopped: Stopped, out: TextIO) -> str:
     if stopped.reason is StopReason.DONE:
         return "" if stopped.answer else paint("(no answer)\n", DIM, out)
     reason = stopped.reason.value.replace("_", " ")
-    return paint(f"({stopped.detail or reason})\n", RED, out)
+    return paint(f"({printable(stopped.detail) or reason})\n", RED, out)
 
 
 def _cut(text: str) -> str:

@@ -12,7 +12,6 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -20,6 +19,7 @@ from mantus.text.calls import Call, Malformed, StreamParser, TextDelta
 
 Message = dict[str, Any]
 RETRIED = (429, 503)
+MAX_NESTING, MAX_BITS = 32, 4096
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 8.0
 
 
@@ -88,14 +88,14 @@ class MantusLLM:
         model: '' takes the first that the endpoint lists.  api_key: '' reads MANTUS_API_KEY.
         timeout_s: longest silence of the endpoint.  attempts: for a busy (429, 503) or unreachable endpoint.
         """
-        parts = urlsplit(base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        address = _address(base_url)
+        if address.scheme not in ("http", "https") or not address.host:
             raise ValueError(f"endpoint {base_url!r}: expected a URL such as http://127.0.0.1:8080/v1")
         self.base_url = base_url.rstrip("/")
         self.model, self.max_tokens, self.temperature = model, max_tokens, temperature
         self.attempts = attempts
         key = api_key or os.environ.get("MANTUS_API_KEY", "")
-        local = parts.hostname in ("127.0.0.1", "localhost", "::1")
+        local = address.host in ("127.0.0.1", "localhost", "::1")
         self._client = httpx.Client(
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=httpx.Timeout(timeout_s, connect=5.0),
@@ -106,14 +106,13 @@ class MantusLLM:
         """Close the connections."""
         self._client.close()
 
-    def models(self, attempts: int = 0) -> list[dict[str, Any]]:
+    def models(self, attempts: int = 0, deadline: float = math.inf) -> list[dict[str, Any]]:
         """What the endpoint lists at /models. EndpointError when it is not there, after `attempts` (0: as always)."""
-        with self._open("GET", "/models", None, math.inf, attempts) as response:
+        with self._open("GET", "/models", None, deadline, attempts) as response:
             try:
-                listed: list[dict[str, Any]] = json.loads(response.read())["data"]
-            except (ValueError, KeyError, TypeError):
+                return [dict(entry) for entry in json.loads(response.read())["data"]]
+            except (ValueError, KeyError, TypeError, RecursionError):
                 raise EndpointError(f"{self.base_url} is no OpenAI-compatible endpoint") from None
-        return listed
 
     def stream(
         self,
@@ -128,20 +127,22 @@ class MantusLLM:
         Calls are taken from the reply's `tool_calls`, and from its text when the endpoint left them there.
         EndpointError, OutOfTime.
         """
+        if not self.model:
+            self.model = _first_id(self.models(deadline=deadline), self.base_url)
         body = self._request(chat, tools, tool_choice)
         partial = _Partial()
         with self._open("POST", "/chat/completions", body, deadline) as response:
-            for chunk in _events(response):
-                if time.monotonic() > deadline:
-                    raise OutOfTime
-                yield from _take(partial, chunk)
+            try:
+                for chunk in _events(response, deadline):
+                    yield from _take(partial, chunk)
+            except (AttributeError, TypeError, ValueError):
+                raise EndpointError("the endpoint sent an event that is no chunk of a chat completion") from None
         yield from _written(partial, partial.parser.finish())
         native = [_native_call(partial.native[index]) for index in sorted(partial.native)]
-        return Reply("".join(partial.text), native or partial.written, partial.usage, partial.finish_reason)
+        calls = [_plain(call) for call in native or partial.written]
+        return Reply("".join(partial.text), calls, partial.usage, partial.finish_reason)
 
     def _request(self, chat: Sequence[Message], tools: Sequence[dict[str, Any]], tool_choice: str) -> dict[str, Any]:
-        if not self.model:
-            self.model = _first_id(self.models(), self.base_url)
         body = {
             "model": self.model,
             "messages": list(chat),
@@ -175,13 +176,16 @@ class MantusLLM:
             raise EndpointError(f"{self.base_url} broke off ({type(error).__name__})") from None
 
     def _send(self, method: str, path: str, body: Any, deadline: float, attempts: int) -> httpx.Response:
+        content = json.dumps(body, ensure_ascii=False).encode("utf-8", errors="replace") if body else None
+        headers = {"Content-Type": "application/json"} if body else {}
         for attempt in range(1, attempts + 1):
             asked = ""
             timeout = self._client.timeout
             if deadline < math.inf:
                 left = max(deadline - time.monotonic(), 0.01)
                 timeout = httpx.Timeout(min(left, timeout.read or left), connect=min(left, 5.0))
-            request = self._client.build_request(method, self.base_url + path, json=body, timeout=timeout)
+            url = self.base_url + path
+            request = self._client.build_request(method, url, content=content, headers=headers, timeout=timeout)
             try:
                 response = self._client.send(request, stream=True)
             except (httpx.ConnectError, httpx.RemoteProtocolError, httpx.ReadError):
@@ -194,6 +198,14 @@ class MantusLLM:
                 response.close()
             _wait(attempt, asked, deadline)
         raise AssertionError("the last attempt returns or raises")
+
+
+def _address(url: str) -> httpx.URL:
+    """The URL taken apart; empty when it is none."""
+    try:
+        return httpx.URL(url)
+    except (httpx.InvalidURL, UnicodeError):
+        return httpx.URL("")
 
 
 def _wait(attempt: int, asked: str, deadline: float) -> None:
@@ -222,9 +234,11 @@ def _first_id(models: list[dict[str, Any]], where: str) -> str:
     return str(models[0].get("id", ""))
 
 
-def _events(response: httpx.Response) -> Iterator[dict[str, Any]]:
-    """The JSON objects of a stream of server-sent events."""
+def _events(response: httpx.Response, deadline: float) -> Iterator[dict[str, Any]]:
+    """The JSON objects of a stream of server-sent events; lines that only keep it alive count as time."""
     for line in response.iter_lines():
+        if time.monotonic() > deadline:
+            raise OutOfTime
         data = line.removeprefix("data:").strip()
         if not line.startswith("data:") or not data:
             continue
@@ -232,13 +246,14 @@ def _events(response: httpx.Response) -> Iterator[dict[str, Any]]:
             return
         try:
             chunk = json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise EndpointError("the endpoint sent an event that is not JSON") from None
         if not isinstance(chunk, dict):
             raise EndpointError("the endpoint sent an event that is not an object")
         if chunk.get("error"):
             error = chunk["error"]
-            raise EndpointError(f"the endpoint failed: {error.get('message') if isinstance(error, dict) else error}")
+            text = error.get("message") if isinstance(error, dict) else error
+            raise EndpointError(f"the endpoint failed: {' '.join(str(text).split())[:300]}")
         yield chunk
     raise EndpointError("the endpoint broke off in the middle of a reply")
 
@@ -247,7 +262,7 @@ def _take(partial: _Partial, chunk: dict[str, Any]) -> Iterator[str]:
     """Add one event to the reply; the text that people may see already."""
     if chunk.get("usage"):
         counts = chunk["usage"]
-        partial.usage = Usage(counts.get("prompt_tokens") or 0, counts.get("completion_tokens") or 0)
+        partial.usage = Usage(int(counts.get("prompt_tokens") or 0), int(counts.get("completion_tokens") or 0))
     for choice in chunk.get("choices") or ():
         delta = choice.get("delta") or {}
         partial.finish_reason = choice.get("finish_reason") or partial.finish_reason
@@ -258,9 +273,9 @@ def _take(partial: _Partial, chunk: dict[str, Any]) -> Iterator[str]:
 
 
 def _take_call(native: dict[int, dict[str, str]], piece: dict[str, Any]) -> None:
-    call = native.setdefault(piece.get("index") or 0, {"name": "", "arguments": ""})
+    call = native.setdefault(int(piece.get("index") or 0), {"name": "", "arguments": ""})
     function = piece.get("function") or {}
-    call["name"] = call["name"] or function.get("name") or ""
+    call["name"] = call["name"] or str(function.get("name") or "")
     call["arguments"] += function.get("arguments") or ""
 
 
@@ -283,3 +298,20 @@ def _native_call(call: dict[str, str]) -> Call | Malformed:
     if not isinstance(arguments, dict) or not call["name"]:
         return Malformed(shown, "a call needs a name and an object of arguments")
     return Call(call["name"], arguments)
+
+
+def _plain(call: Call | Malformed) -> Call | Malformed:
+    """The call, unless its arguments hold what JSON does not: a Python literal may, and so may endless nesting."""
+    if isinstance(call, Malformed) or _is_plain(call.arguments, MAX_NESTING):
+        return call
+    return Malformed(f'{{"name": "{call.name}"}}', "the arguments are not plain JSON")
+
+
+def _is_plain(value: Any, depth: int) -> bool:
+    if isinstance(value, dict):
+        return depth > 0 and all(isinstance(key, str) and _is_plain(item, depth - 1) for key, item in value.items())
+    if isinstance(value, list):
+        return depth > 0 and all(_is_plain(item, depth - 1) for item in value)
+    if type(value) is int:
+        return value.bit_length() <= MAX_BITS
+    return value is None or type(value) in (str, bool, float)

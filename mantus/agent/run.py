@@ -135,12 +135,13 @@ def solve(config: AgentConfig, task: Task, llm: Any, index: Path | None, root: P
 
 
 def _write(rows: list[dict[str, Any]], out: Path) -> dict[str, Any]:
-    with (out / "transcripts.jsonl").open("w", encoding="utf-8") as stream:
+    with (out / "transcripts.jsonl").open("w", encoding="utf-8", errors="replace") as stream:
         stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     solved, num = sum(row["solved"] for row in rows), len(rows)
     brief = [{name: value for name, value in row.items() if name != "messages"} for row in rows]
     summary = {"solved": solved, "num": num, "tasks": brief}
-    (out / "results.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
+    (out / "results.json").write_text(text, encoding="utf-8", errors="replace")
     bar = f">= {num - 1}" if num > 1 else ""
     figure = {"name": "agent_tasks_solved", "value": solved, "unit": f"of {num} tasks", "bar": bar}
     return {"solved": solved, "num": num, "figures": [figure]}

@@ -54,8 +54,9 @@ def flat(stats: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fail(task: str, error: Exception, code: int) -> None:
-    console.emit({"failed": task, "error": str(error)})
-    print(f"mantus: {task}: {error}", file=sys.stderr)
+    text = " ".join(str(error).split())
+    console.emit({"failed": task, "error": text})
+    print(f"mantus: {task}: {text}", file=sys.stderr)
     raise SystemExit(code)
 
 

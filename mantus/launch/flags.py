@@ -5,12 +5,11 @@ It knows pydantic fields and recipes, not what a verb does.
 
 import argparse
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
-from mantus.launch.recipe import apply_override, load_recipe
+from mantus.launch.recipe import apply_override, load_recipe, read_value
 from mantus.storage.phase import field_error
 
 
@@ -23,17 +22,25 @@ class Given:
     show_only: bool
 
 
+class Parser(argparse.ArgumentParser):
+    """An argument parser that says what is wrong in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """ValueError with the verb and what is wrong."""
+        raise ValueError(f"{self.prog.removeprefix('mantus ')}: {message}; `{self.prog} --help` lists its flags")
+
+
 def read_flags(verb: str, summary: str, config: type[BaseModel], words: list[str], section: str) -> Given:
     """Parse a verb's words. ValueError with one line naming field and value; `--help` prints and exits."""
     given = _parser(verb, summary, config).parse_args(words)
     recipe = load_recipe(given.config, []) if given.config else {}
-    values = dict(recipe.get(given.section or section) or {})
+    values = _section(recipe, given.section or section, bool(given.section))
     if recipe.get("store") and "store" in config.model_fields:
         values.setdefault("store", recipe["store"])
     for name, info in config.model_fields.items():
         text = getattr(given, f"field_{name}")
         if text is not None:
-            values[name] = text if info.annotation is str else yaml.safe_load(text)
+            values[name] = text if info.annotation is str else read_value(text, f"--{name.replace('_', '-')} {text}")
     for override in given.set:
         apply_override(values, override)
     try:
@@ -43,8 +50,17 @@ def read_flags(verb: str, summary: str, config: type[BaseModel], words: list[str
     return Given(checked, given.json, given.print_config or given.dry_run)
 
 
-def _parser(verb: str, summary: str, config: type[BaseModel]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(f"mantus {verb}", description=summary)
+def _section(recipe: dict[str, Any], name: str, asked_for: bool) -> dict[str, Any]:
+    if asked_for and name not in recipe:
+        raise ValueError(f"--section {name}: the recipe (--config) has no such section")
+    values = recipe.get(name) or {}
+    if not isinstance(values, dict):
+        raise ValueError(f"{name}: expected fields, got {values!r}")
+    return dict(values)
+
+
+def _parser(verb: str, summary: str, config: type[BaseModel]) -> Parser:
+    parser = Parser(f"mantus {verb}", description=summary)
     parser.add_argument("--config", default="", help="a recipe; its section with the verb's name is used")
     parser.add_argument("--section", default="", help="another section of the recipe (sft_tools, evaluate_release)")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="one field, dotted")

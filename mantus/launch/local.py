@@ -49,12 +49,7 @@ class Screen:
         self._buffer += text
         *lines, self._buffer = self._buffer.split("\n")
         for line in lines:
-            _, mark, event = line.partition(EVENT_MARK)  # kfp indents what tasks print
-            if mark:
-                self._event(json.loads(event))
-            elif line.strip():
-                self.log.write(line + "\n")
-                self.log.flush()
+            self._take(line)
         return len(text)
 
     def flush(self) -> None:
@@ -63,6 +58,17 @@ class Screen:
     def isatty(self) -> bool:
         """False, so that nothing colours what goes to the log."""
         return False
+
+    def _take(self, line: str) -> None:
+        rest, mark, event = line.partition(EVENT_MARK)  # kfp indents what tasks print
+        if mark:
+            try:
+                self._event(json.loads(event))
+            except json.JSONDecodeError:  # half a line: its task was killed
+                rest = line
+        if rest.strip():
+            self.log.write(rest + "\n")
+            self.log.flush()
 
     def _event(self, event: dict[str, Any]) -> None:
         if "started" in event:
@@ -115,8 +121,9 @@ class Outcome:
         return next((f"{task.name}: {task.error}" for task in self.tasks.values() if task.error), "")
 
 
-def run_pipeline(recipe: dict[str, Any], home: Path, store: str = "") -> Outcome:
-    """Run the life pipeline with a recipe.
+@contextmanager
+def run_pipeline(recipe: dict[str, Any], home: Path, store: str = "") -> Iterator[Outcome]:
+    """Run the life pipeline with a recipe; what came of it, with its store still up while the block lasts.
 
     home: folder for everything this makes (`.mantus`).  store: where artifacts go; '' starts the embedded S3 server
     beneath `home`.  ValueError when the recipe is wrong, before anything has started.
@@ -128,11 +135,11 @@ def run_pipeline(recipe: dict[str, Any], home: Path, store: str = "") -> Outcome
     os.environ["MANTUS_EVENTS"] = "1"
     os.environ["MANTUS_RUNNER_PID"] = str(os.getpid())
     start = time.monotonic()
-    with (folder / "run.log").open("w", encoding="utf-8") as log:
-        screen = Screen(log, sys.stdout)
-        with _store(home, store or recipe.get("store", "")) as uri, peak_memory() as memory:
+    with _store(home, store or recipe.get("store", "")) as uri:
+        with (folder / "run.log").open("w", encoding="utf-8") as log, peak_memory() as memory:
+            screen = Screen(log, sys.stdout)
             _execute(sections, uri, folder, screen)
-    return Outcome(folder, time.monotonic() - start, memory.peak_bytes, screen.tasks)
+        yield Outcome(folder, time.monotonic() - start, memory.peak_bytes, screen.tasks)
 
 
 def _execute(sections: dict[str, dict[str, Any]], store: str, folder: Path, screen: Screen) -> None:
@@ -143,7 +150,8 @@ def _execute(sections: dict[str, dict[str, Any]], store: str, folder: Path, scre
 
     from pipelines.life import life
 
-    warnings.filterwarnings("ignore", category=RuntimeWarning, module="kfp")
+    for category in (RuntimeWarning, UserWarning):  # what a local runner does not do, once for each task
+        warnings.filterwarnings("ignore", category=category, module="kfp")
     local.init(
         runner=local.SubprocessRunner(use_venv=False),
         pipeline_root=str(folder / "kfp"),

@@ -27,7 +27,7 @@ def load_recipe(path: str, overrides: list[str]) -> dict[str, Any]:
         raise ValueError(f"--config {path}: no such file; recipes are in recipes/")
     try:
         recipe = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"--config {path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(recipe, dict):
         raise ValueError(f"--config {path}: expected sections such as 'collect:', got {type(recipe).__name__}")
@@ -48,9 +48,17 @@ def apply_override(recipe: dict[str, Any], override: str) -> None:
         if not isinstance(target, dict | list):
             raise ValueError(f"--set {override}: {part!r} is a value, not a section")
     if isinstance(target, list):
-        target[_index(target, last, override)] = yaml.safe_load(value)
+        target[_index(target, last, override)] = read_value(value, f"--set {override}")
     else:
-        target[last] = yaml.safe_load(value)
+        target[last] = read_value(value, f"--set {override}")
+
+
+def read_value(text: str, where: str) -> Any:
+    """A value as YAML reads it. ValueError with one line that starts with `where`."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{where}: not YAML: {' '.join(str(error).split())}") from None
 
 
 def check_recipe(recipe: dict[str, Any]) -> dict[str, dict[str, Any]]:

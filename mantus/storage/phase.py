@@ -12,7 +12,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
@@ -135,7 +135,10 @@ def _own(folder: Path, kind: str) -> Iterator[Path]:
     """Own a work folder, made when absent: no other process has it until the block or this process ends."""
     said = False
     while True:
-        with suppress(FileNotFoundError), lock_folder(folder) as owned:
+        with ExitStack() as stack:
+            owned = False
+            with suppress(FileNotFoundError):  # only of the lock: what the block raises is the caller's
+                owned = stack.enter_context(lock_folder(folder))
             if owned:
                 yield folder
                 return

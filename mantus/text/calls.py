@@ -115,7 +115,7 @@ def _to_call(value: Any, text: str) -> Call | Malformed:
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments)
-        except ValueError:
+        except (ValueError, RecursionError):
             return Malformed(text, "arguments are not valid JSON")
     if not isinstance(name, str) or not name:
         return Malformed(text, "the call has no name")

@@ -163,26 +163,23 @@ def _tokenizer_json(ranks: dict[bytes, int], special: dict[str, int]) -> dict[st
     ordered = sorted(ranks, key=ranks.__getitem__)
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
     split = {"type": "Split", "pattern": {"Regex": PATTERN}, "behavior": "Isolated", "invert": False}
+    model = {
+        "type": "BPE",
+        "fuse_unk": False,
+        "byte_fallback": False,
+        "ignore_merges": False,
+        "vocab": {spell(token): ranks[token] for token in ordered},
+        "merges": [[spell(part) for part in _last_merge(token, ranks)] for token in ordered if len(token) > 1],
+    }
     return {
         "version": "1.0",
-        "truncation": None,
-        "padding": None,
+        **dict.fromkeys(("truncation", "padding", "normalizer", "post_processor")),
         "added_tokens": added,
-        "normalizer": None,
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
-        "post_processor": None,
         "decoder": byte_level,
         "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": False,
-            "vocab": {spell(token): ranks[token] for token in ordered},
-            "merges": [[spell(part) for part in _last_merge(token, ranks)] for token in ordered if len(token) > 1],
+            **dict.fromkeys(("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix")),
+            **model,
         },
     }
 

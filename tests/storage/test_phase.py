@@ -121,6 +121,16 @@ def test_a_wrong_input_names_the_field(uri: str):
         run(MakerConfig(store=uri, many=["http://x"]))
 
 
+@pytest.mark.parametrize("error", [FileNotFoundError("no such program"), PermissionError("not yours")])
+def test_what_the_work_raises_comes_out_as_it_is(tmp_path: Path, error: OSError):
+    def produce(_: Work) -> dict[str, Any]:
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        execute("broken", MakerConfig(store=(tmp_path / "store").as_uri()), produce)
+    assert caught.value is error
+
+
 @pytest.mark.parametrize("kind", ["file", "s3"])
 def test_killed_at_random_moments(kind: str, tmp_path: Path, request: pytest.FixtureRequest):
     """kill -9 in the middle of the work, ten times; then it completes, with the same bytes and no leftovers."""

@@ -1,0 +1,114 @@
+"""Tools at the top of a module, so that a child process finds them; each misbehaves, or shows what it may touch."""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from mantus.agent.tools import ToolError, tool
+
+
+@tool(effects=["reads"])
+def environment() -> str:
+    """Tell the environment."""
+    return json.dumps(dict(os.environ))
+
+
+@tool(effects=["reads"])
+def whereabouts() -> str:
+    """Tell the working folder and what comes in."""
+    print("noise on standard output")
+    return f"{os.getcwd()} {sys.stdin.read()!r}"
+
+
+@tool(effects=["reads"])
+def doze(*, path: str) -> str:
+    """Hold a lock for a minute."""
+    with open(path, "w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        stream.write("held")
+        stream.flush()
+        time.sleep(60)
+    return "over"
+
+
+@tool(effects=["reads"], timeout_s=2.0)
+def hold(*, path: str) -> str:
+    """Hold a lock for a minute, and share it with a process of one's own."""
+    with open(path, "w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], pass_fds=[stream.fileno()])
+        stream.write("held")
+        stream.flush()
+        time.sleep(60)
+    return "over"
+
+
+@tool(effects=["reads"])
+def fail(how: str) -> str:
+    """Fail."""
+    if how == "refuse":
+        raise ToolError("there is no such thing")
+    if how == "leave":
+        sys.exit(0)
+    if how == "die":
+        os.kill(os.getpid(), 9)
+    raise RuntimeError("password 1234")
+
+
+@tool(effects=["writes"])
+def fill(size: int, *, path: str) -> str:
+    """Write a file without asking anyone."""
+    Path(path).write_bytes(b"x" * size)
+    return "written"
+
+
+@tool(effects=["writes"])
+def alone(*, path: str) -> str:
+    """Refuse to run beside itself."""
+    with open(path, "x"):
+        time.sleep(0.1)
+    os.remove(path)
+    return "done"
+
+
+@tool(effects=["network"])
+def send(text: str) -> str:
+    """Send a text."""
+    return f"sent {text}"
+
+
+@tool(effects=["reads"])
+def peek() -> str:
+    """Read something private."""
+    return "private"
+
+
+@tool(effects=["reads"])
+def long() -> str:
+    """Tell more than a pipe holds."""
+    return "x" * (2 << 20)
+
+
+def is_soon(true: Callable[[], bool], within_s: float = 15.0) -> bool:
+    """Whether something becomes true in time."""
+    end = time.monotonic() + within_s
+    while not true():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def is_free(path: Path) -> bool:
+    """Whether nobody holds the lock: neither the tool's process nor a child of it."""
+    with path.open() as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
