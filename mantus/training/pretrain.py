@@ -4,6 +4,7 @@ It does not know the loop's inside; the training processes are started by launch
 """
 
 import json
+import os
 from typing import Any
 
 from pydantic import Field
@@ -47,7 +48,7 @@ def run_job(work: Work, objective: str, config: TrainingConfig, tokenizer: str, 
     stats = work.scratch / "stats.json"
     job = {
         "objective": objective,
-        "what": objective,
+        "what": os.environ.get("MANTUS_TASK", objective),
         "config": config.model_dump(mode="json"),
         "tokenizer": tokenizer,
         "base": base,

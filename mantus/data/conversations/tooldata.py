@@ -22,6 +22,8 @@ from mantus.text.calls import Call, check_call, format_call, parse
 SHIPPED = Path(__file__).parent / "defaults" / "tools.yaml"
 Row = dict[str, Any]
 Tool = dict[str, Any]
+Exchange = tuple[str, list[Row]]
+"""A category and the messages of one request and what follows it."""
 
 
 class ToolDataConfig(PhaseConfig):
@@ -37,14 +39,16 @@ class ToolDataConfig(PhaseConfig):
     """Conversations about tools that never occur in training."""
     max_offered: int = Field(default=4, ge=1)
     """Most tools offered in one conversation."""
+    max_exchanges: int = Field(default=3, ge=1)
+    """Most requests in one training conversation: the offered tools are read once for all of them."""
     served_share: float = Field(default=0.6, ge=0, le=1)
     """Share of conversations about tools marked `served`."""
     seed: int = 1
     """Decides every draw."""
 
 
-MIX = (("call", 46), ("result", 24), ("two_steps", 16), ("irrelevance", 7), ("refusal", 7))
-"""Kinds of training conversations and their weights."""
+MIX = (("call", 40), ("result", 24), ("two_steps", 18), ("irrelevance", 9), ("refusal", 9))
+"""Kinds of exchanges and their weights in training."""
 
 
 def run(config: ToolDataConfig) -> Manifest:
@@ -95,12 +99,15 @@ class _Book:
         self.chance = random.Random(config.seed)
 
     def training(self) -> Iterator[Row]:
-        """Endless training conversations."""
-        kinds, weights = [kind for kind, _ in MIX], [weight for _, weight in MIX]
+        """Endless training conversations: some tools on offer, and one request after another."""
         while True:
-            kind = self.chance.choices(kinds, weights)[0]
-            tool = self.chance.choice(self.served if self.chance.random() < self.config.served_share else self.tools)
-            yield getattr(self, f"_{kind}")(tool, "train")
+            offered = self._offer(self._tool())
+            messages: list[Row] = []
+            for left in reversed(range(self.chance.randint(1, self.config.max_exchanges))):
+                category, exchange = self._exchange(offered, "train", last=not left)
+                messages += exchange
+            several = sum(message["role"] == "user" for message in messages) > 1
+            yield self._row("several" if several else category, messages, offered)
 
     def tests(self, split: str, tools: list[Tool]) -> Iterator[Row]:
         """Endless test conversations: one request, its call; for seen tools some that no tool fits."""
@@ -109,45 +116,57 @@ class _Book:
             tool = self.chance.choice(tools)
             kind = self.chance.choices(("call", "irrelevance", "refusal"), (80, 10, 10))[0]
             kind = "call" if tools is self.unseen else kind
-            yield getattr(self, f"_{kind}")(tool, split)
+            offered = self._offer(tool)
+            category, messages = getattr(self, f"_{kind}")(offered, tool, split)
+            yield self._row(category, messages, offered)
 
-    def _call(self, tool: Tool, split: str) -> Row:
+    def _tool(self) -> Tool:
+        return self.chance.choice(self.served if self.chance.random() < self.config.served_share else self.tools)
+
+    def _exchange(self, offered: list[Tool], split: str, last: bool) -> Exchange:
+        """A request and what follows; only the last one may end with a call that nothing has answered yet."""
+        kinds, weights = [kind for kind, _ in MIX], [weight for _, weight in MIX]
+        kind = self.chance.choices(kinds, weights)[0]
+        names = {tool["name"] for tool in offered}
+        if kind == "two_steps" and not ({"calculator", "file_read"} & names and "file_write" in names):
+            kind = "result"
+        if kind == "refusal" and len(offered) == len(self.tools):
+            kind = "irrelevance"
+        kind = "result" if kind == "call" and not last else kind
+        made: Exchange = getattr(self, f"_{kind}")(offered, self.chance.choice(offered), split)
+        return made
+
+    def _call(self, offered: list[Tool], tool: Tool, split: str) -> Exchange:
         request, call = self._ask(tool, split)
-        offered = self._offer(tool)
-        return self._row("single" if len(offered) == 1 else "multiple", [_user(request), _calls(call)], offered)
+        return "single" if len(offered) == 1 else "multiple", [_user(request), _calls(call)]
 
-    def _result(self, tool: Tool, split: str) -> Row:
+    def _result(self, offered: list[Tool], tool: Tool, split: str) -> Exchange:
         request, call = self._ask(tool, split)
         result = self._outcome(tool["name"], call)
-        messages = [_user(request), _calls(call), _result(result), _says(self._answer(tool, call, result))]
-        return self._row("multi_turn", messages, self._offer(tool))
+        return "multi_turn", [_user(request), _calls(call), _result(result), _says(self._answer(tool, call, result))]
 
-    def _two_steps(self, tool: Tool, split: str) -> Row:
+    def _two_steps(self, offered: list[Tool], tool: Tool, split: str) -> Exchange:
         """Compute, or read, and put what came out into a file."""
-        by_name = {item["name"]: item for item in self.tools}
-        first = by_name[self.chance.choice(("calculator", "calculator", "file_read"))]
+        by_name = {item["name"]: item for item in offered}
+        first = by_name[self.chance.choice([name for name in STEP_STARTS if name in by_name])]
         path = draw("path", self.chance)
         begin, call = self._ask(first, split, STEP_STARTS[first["name"]])
-        joint = self.chance.choice(
-            (" and write the result to {}.", ", then save the result in {}.", " and put the result into {}.")
-        )
+        joint = self.chance.choice(JOINTS)
         result = self._outcome(first["name"], call)
         write = Call("file_write", {"path": path, "content": result})
         done = self._outcome("file_write", write)
         messages = [_user(begin + joint.format(path)), _calls(call), _result(result), _calls(write), _result(done)]
-        messages.append(_says(self._answer(by_name["file_write"], write, done)))
-        return self._row("two_steps", messages, self._offer(first, by_name["file_write"]))
+        return "two_steps", [*messages, _says(self._answer(by_name["file_write"], write, done))]
 
-    def _irrelevance(self, tool: Tool, split: str) -> Row:
+    def _irrelevance(self, offered: list[Tool], tool: Tool, split: str) -> Exchange:
         said, answer = self.chance.choice(self.talk if split == "train" else self.held_talk)
-        return self._row("irrelevance", [_user(self._dress(said, split)), _says(answer)], self._offer(tool))
+        return "irrelevance", [_user(self._dress(said, split)), _says(answer)]
 
-    def _refusal(self, tool: Tool, split: str) -> Row:
+    def _refusal(self, offered: list[Tool], tool: Tool, split: str) -> Exchange:
         """A request for a tool that is not offered."""
-        request, _ = self._ask(tool, split)
-        others = [item for item in self.tools if item is not tool]
-        offered = self.chance.sample(others, self.chance.randint(1, min(3, self.config.max_offered)))
-        return self._row("irrelevance", [_user(request), _says(self.refusal)], [schema(item) for item in offered])
+        absent = self.chance.choice([item for item in self.tools if item not in offered])
+        request, _ = self._ask(absent, split)
+        return "irrelevance", [_user(request), _says(self.refusal)]
 
     def _ask(self, tool: Tool, split: str, phrases: list[str] | None = None) -> tuple[str, Call]:
         values = {name: draw(kind, self.chance) for name, kind in tool["values"].items()}
@@ -167,18 +186,19 @@ class _Book:
         opening = self.chance.choice(("", "", "", "", "Please: ", "Hey, ", "Now ", "OK. ")) if split == "train" else ""
         return opening + text
 
-    def _offer(self, *needed: Tool) -> list[Row]:
-        """The needed tools among others, in any order; the served ones often together, as the agent offers them."""
-        chosen = list(needed)
-        if all(tool in self.served for tool in needed) and self.chance.random() < 0.5:
+    def _offer(self, needed: Tool) -> list[Tool]:
+        """The needed tool among others, in any order; the served ones often together, as the agent offers them."""
+        chosen = [needed]
+        if needed in self.served and self.chance.random() < 0.5:
             chosen = list(self.served)
             if self.chance.random() < 0.6:
-                return [schema(tool) for tool in chosen]
+                return chosen
         else:
-            others = [tool for tool in self.tools if tool not in needed]
-            chosen += self.chance.sample(others, self.chance.randint(0, max(0, self.config.max_offered - len(needed))))
+            others = [tool for tool in self.tools if tool is not needed]
+            most = min(len(others), self.config.max_offered - 1)
+            chosen += self.chance.sample(others, self.chance.randint(0, most))
         self.chance.shuffle(chosen)
-        return [schema(tool) for tool in chosen]
+        return chosen
 
     def _outcome(self, name: str, call: Call) -> str:
         """What the tool would return, in the words of the agent's own tools."""
@@ -202,15 +222,16 @@ class _Book:
         text: str = self.chance.choice(tool["answer"])
         return text.format(result=result, head=head, **{k: v for k, v in call.arguments.items() if k != "result"})
 
-    def _row(self, category: str, messages: list[Row], offered: list[Row]) -> Row:
+    def _row(self, category: str, messages: list[Row], offered: list[Tool]) -> Row:
+        tools = [schema(tool) for tool in offered]
         for message in messages:
             for item in message.get("tool_calls", ()):
                 call = Call(item["function"]["name"], item["function"]["arguments"])
-                assert check_call(call, offered) == ""
+                assert check_call(call, tools) == ""
                 assert parse(format_call(call)).calls == [call]
         return {
             "messages": messages,
-            "tools": offered,
+            "tools": tools,
             "source": "mantus",
             "license": "Apache-2.0",
             "category": category,
@@ -221,8 +242,6 @@ STEP_STARTS = {
     "calculator": ["Compute {expression}", "Calculate {expression}", "Work out {expression}"],
     "file_read": ["Read {path}", "Read the file {path}", "Open {path}"],
 }
-
-
 JOINTS = (
     " and write the result to {}.",
     " and write the result to the file {}.",
@@ -255,7 +274,7 @@ def _unique(rows: Iterator[Row], wanted: int) -> list[Row]:
     kept: list[Row] = []
     for row in rows:
         request = row["messages"][0]["content"]
-        if request not in seen or row["category"] == "irrelevance":
+        if request not in seen or row["category"] in ("irrelevance", "several"):
             kept.append(row)
             seen.add(request)
         if len(kept) == wanted:
@@ -265,7 +284,7 @@ def _unique(rows: Iterator[Row], wanted: int) -> list[Row]:
 
 def _check_apart(splits: dict[str, list[Row]]) -> None:
     """No request of a test may occur in training."""
-    trained = {row["messages"][0]["content"] for row in splits["train"]}
+    trained = {m["content"] for row in splits["train"] for m in row["messages"] if m["role"] == "user"}
     for name in ("heldout", "unseen"):
         leaked = [row for row in splits[name] if row["messages"][0]["content"] in trained]
         if leaked:
