@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 RECIPE ?= recipes/laptop.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run serve agent compile test e2e lint type format clean
+.PHONY: help setup run serve agent compile test e2e readme lint type format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ test: $(READY) ## lint, types and the fast tests
 
 e2e: $(READY) ## the slow proofs: runs, kills, bad input; writes .mantus/runs/latest/figures.json
 	$(BIN)/python -m pytest -m slow
+
+readme: $(READY) ## put the last run's figures and picture into README.md
+	$(BIN)/python benchmarks/readme.py
 
 lint: $(READY) ## ruff
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

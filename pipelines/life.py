@@ -77,7 +77,7 @@ def life(
     cleaned = _named("clean", clean_corpus(corpus=corpus, config=clean, store=store)).outputs["out"]
     kept = _named("dedup", drop_duplicates(corpus=cleaned, config=dedup, store=store)).outputs["out"]
     chat = _named("chatdata", make_chatdata(corpus=kept, config=chatdata, store=store)).outputs["out"]
-    tools = _named("tooldata", make_tooldata(config=tooldata, store=store)).outputs["out"]
+    tools = _named("tooldata", make_tooldata(corpus=kept, config=tooldata, store=store)).outputs["out"]
     vocabulary = _named(
         "tokenizer", train_tokenizer(corpus=kept, chat=chat, tools=tools, config=tokenizer, store=store)
     ).outputs["out"]

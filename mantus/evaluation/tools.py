@@ -18,8 +18,8 @@ from mantus.text.calls import Call, check_call
 from mantus.text.chat import calls_of
 
 CONCURRENT = 8
-MAX_TOKENS = 1300
-"""More than the longest string that the grammar allows, so that a reply is never cut inside a call."""
+MAX_TOKENS = 320
+"""Three times the longest call of the shipped tools."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from mantus.inference.engine import Sampling
-from mantus.serving.generate import Generator
+from mantus.serving.generate import DEFAULT_TOKENS, Generator
 from mantus.serving.metrics import TOOL_CALLS
 from mantus.serving.schemas import ChatRequest
 from mantus.text.calls import Call, Event, Malformed, StreamParser, TextDelta, check_call
@@ -31,18 +31,22 @@ def prepare(generator: Generator, request: ChatRequest) -> tuple[list[int], Samp
         prompt = render(generator.tokenizer, request.messages, tools, open_reply=True).ids
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"messages: a tool call is malformed ({error})") from None
-    limit = request.max_completion_tokens or request.max_tokens
-    sampling = generator.sampling(request, len(prompt), limit, _constraint(request, choice))
+    limit = request.max_completion_tokens or request.max_tokens or DEFAULT_TOKENS
+    room = min(limit, generator.engine.max_context - len(prompt))
+    sampling = generator.sampling(request, len(prompt), limit, _constraint(request, choice, room))
     return prompt, sampling
 
 
-def _constraint(request: ChatRequest, choice: str) -> Constraint | None:
+def _constraint(request: ChatRequest, choice: str, room: int) -> Constraint | None:
+    """What the reply must look like; `room` is its limit of tokens, and a token has at least one character."""
     wanted = request.response_format or {}
     if wanted.get("type") == "json_schema":
         return schema_constraint((wanted.get("json_schema") or {}).get("schema") or {})
     if wanted.get("type") not in (None, "text"):
         raise ValueError(f"response_format.type: {wanted['type']!r} is not text or json_schema")
-    return tool_constraint(request.tools, choice, request.parallel_tool_calls) if choice != "none" else None
+    if choice == "none":
+        return None
+    return tool_constraint(request.tools, choice, request.parallel_tool_calls, max_chars=max(1, room))
 
 
 async def complete(generator: Generator, request: ChatRequest) -> dict[str, Any]:

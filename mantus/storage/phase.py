@@ -269,5 +269,7 @@ def _as_list(value: Any) -> list[Manifest]:
 def field_error(where: str, item: Any) -> str:
     """One line for one of pydantic's errors: field, what is wrong, the value given."""
     name = ".".join([where, *(str(part) for part in item["loc"])])
+    if item["type"] == "value_error":  # our own words
+        return f"{name}: {item['ctx']['error']}"
     shown = "" if item["type"] == "missing" else f" (got {item['input']!r})"
     return f"{name}: {item['msg'].lower()}{shown}"

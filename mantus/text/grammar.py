@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-MAX_COUNTED = 64
-"""Longest string bound put into a grammar: engines unroll it, and {0,1024} takes xgrammar seconds to compile."""
+BLOCK = 32
+"""Longest repetition put into a grammar as it is: engines unroll it, and {0,1024} takes xgrammar seconds to compile.
+Longer ones are whole blocks and a rest, which unrolls to a hundred states."""
+MAX_CHARS = 4096
+"""Longest bound put into a grammar: compiling takes time in proportion, a second for this one."""
 ANNOTATIONS = {"description", "title", "default", "examples", "$schema", "$defs", "format", "deprecated", "x-order"}
 KNOWN: dict[str, set[str]] = {
     "object": {"properties", "required", "additionalProperties"},
@@ -39,10 +42,14 @@ class Constraint:
     ebnf: str = ""
 
 
-def tool_constraint(tools: Sequence[dict[str, Any]], choice: str = "auto", parallel: bool = True) -> Constraint:
+def tool_constraint(
+    tools: Sequence[dict[str, Any]], choice: str = "auto", parallel: bool = True, max_chars: int = 0
+) -> Constraint:
     """The constraint for offered tools.
 
     choice: 'auto' (text, calls must be valid), 'required' (calls only), or a tool's name (that call only).
+    max_chars: room for a forced call, so that it comes to its end before a limit of tokens cuts it: what the fixed
+    text leaves of it is shared evenly by the strings whose schema has no bound of its own.  0: no bound.
     ValueError names a tool or keyword that cannot be constrained.
     """
     functions = [tool["function"] for tool in tools]
@@ -55,8 +62,11 @@ def tool_constraint(tools: Sequence[dict[str, Any]], choice: str = "auto", paral
     rules: dict[str, str] = {}
     options = []
     for index, function in enumerate(functions):
-        root = _Rules(rules, f"t{index}", function["name"]).add(function.get("parameters") or {}, "")
         begin, end = _frame(function["name"])
+        parameters = function.get("parameters") or {}
+        room = max_chars - len(begin) - len(end)
+        longest = _share(parameters, room) if max_chars else None
+        root = _Rules(rules, f"t{index}", function["name"], longest=longest).add(parameters, "")
         options.append(f"{_quote(begin)} {root} {_quote(end)}")
     rules["call"] = " | ".join(options)
     more = f"({_quote(chr(10))} call)*" if parallel and choice == "required" else ""
@@ -74,6 +84,18 @@ def check_tools(tools: Sequence[dict[str, Any]]) -> None:
     """ValueError names the tool, the place and the keyword that cannot be constrained."""
     for tool in tools:
         _Rules({}, "t", tool["function"]["name"]).add(tool["function"].get("parameters") or {}, "")
+
+
+def _share(parameters: dict[str, Any], room: int) -> int:
+    """Characters for each unbounded string of a call; a few at least."""
+    open_strings, fixed, todo = 0, 0, [parameters]
+    while todo:
+        schema = todo.pop()
+        fixed += sum(len(name) + 6 for name in schema.get("properties", {}))
+        open_strings += schema.get("type") == "string" and not {"enum", "const", "maxLength"} & set(schema)
+        todo += schema.get("properties", {}).values()
+        todo += [schema["items"]] * 4 if isinstance(schema.get("items"), dict) else []
+    return max(8, (room - fixed) // max(1, open_strings))
 
 
 def _frame(name: str) -> tuple[str, str]:
@@ -100,6 +122,25 @@ def _literal(value: Any) -> str:
     return _quote(json.dumps(value, ensure_ascii=False))
 
 
+def _counted(item: str, low: int, high: int | None) -> str:
+    """`item` repeated `low` to `high` times (None: without end)."""
+    if high is None:
+        return f"{item}{{{low},}}"
+    high = max(low, high)
+    if high <= BLOCK:
+        return f"{item}{{{low},{high}}}"
+    least = f"{_blocks(item, low)} " if low else ""
+    blocks, rest = divmod(high - low, BLOCK)
+    if not blocks:
+        return f"{least}{item}{{0,{rest}}}"
+    return f"{least}({item}{{{BLOCK}}}){{0,{blocks - 1}}} {item}{{0,{BLOCK + rest}}}"
+
+
+def _blocks(item: str, num: int) -> str:
+    whole, rest = divmod(num, BLOCK)
+    return f"({item}{{{BLOCK}}}){{{whole}}} {item}{{{rest}}}" if whole else f"{item}{{{rest}}}"
+
+
 @dataclass
 class _Rules:
     """Collects the rules of one schema; rule names start with `prefix`."""
@@ -108,6 +149,8 @@ class _Rules:
     prefix: str
     owner: str
     definitions: Any = None
+    longest: int | None = None
+    """Characters of a string whose schema has no bound; None: any number."""
 
     def add(self, schema: dict[str, Any], place: str) -> str:
         """The name of the rule for `schema`, which stands at `place`."""
@@ -167,11 +210,10 @@ class _Rules:
         return f"({' | '.join(options)})?"
 
     def _string(self, schema: dict[str, Any], _: str) -> str:
-        low, high = schema.get("minLength", 0), schema.get("maxLength", "")
-        if high != "" and high > MAX_COUNTED:
-            high = ""  # the validator still holds the bound
         letter = '([^"\\\\\\x00-\\x1f] | "\\\\" ["\\\\/bfnrt])'
-        return f'"\\"" {letter}{{{low},{high}}} "\\""'
+        low, high = schema.get("minLength", 0), schema.get("maxLength", self.longest)
+        high = None if high is not None and high > MAX_CHARS else high  # the validator still holds the bound
+        return f'"\\"" {_counted(letter, low, high)} "\\""'
 
     def _integer(self, *_: Any) -> str:
         return '"-"? ("0" | [1-9] [0-9]{0,17})'

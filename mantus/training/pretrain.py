@@ -27,6 +27,9 @@ class PretrainConfig(TrainingConfig):
     """nano, tiny, mini, small, base, 1b, 4b or 8b."""
     overrides: dict[str, Any] = Field(default_factory=dict)
     """Single fields of the shape, such as num_layers."""
+    copy_circuit: bool = False
+    """Write a copying circuit into a fresh model's initial weights, so that a small one soon repeats words it has never
+    seen, as arguments of tools are. See mantus/model/induction.py."""
     steps: int = Field(default=600, ge=0)
     """Optimiser steps; 0 writes the initial model."""
 

@@ -16,6 +16,7 @@ from mantus import console
 from mantus.data.shards import TokenShards
 from mantus.model.config import count_params, resolve_size
 from mantus.model.hf import load_model, save_model
+from mantus.model.induction import add_copying
 from mantus.model.transformer import Transformer, init_weights
 from mantus.processes import die_with_parent
 from mantus.storage import open_store
@@ -74,6 +75,8 @@ def _model(job: dict[str, Any], tokenizer: Tokenizer) -> Transformer:
         return load_model(Path(job["base"]))
     model = Transformer(resolve_size(config["size"], tokenizer.vocab_size, **config["overrides"]))
     init_weights(model, config["seed"])
+    if config["copy_circuit"]:
+        add_copying(model, torch.Generator().manual_seed(config["seed"]))
     return model
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from mantus.data.conversations.chatdata import ChatDataConfig, read_rows
 from mantus.data.conversations.chatdata import run as make_chat
-from mantus.data.conversations.tooldata import ToolDataConfig
+from mantus.data.conversations.tooldata import SHIPPED, ToolDataConfig, read_tools
 from mantus.data.conversations.tooldata import run as make_tools
 from mantus.storage import fetch
 from mantus.text.calls import check_call
@@ -78,3 +78,24 @@ def test_instruction_rows_of_both_shapes_are_read_and_bad_ones_counted(tmp_path:
 def test_a_missing_file_is_named(tmp_path: Path):
     with pytest.raises(ValueError, match=r"chatdata\.files: nowhere\.jsonl"):
         make_chat(ChatDataConfig(store=tmp_path.as_uri(), files=["nowhere.jsonl"]))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ("tools: [", "not YAML"),
+        ("tools: {}", "tools.yaml.tools: "),
+        ("small_talk: []", "tools.yaml.small_talk"),
+        ("refusal: No.", "tools.yaml.tools: field required"),
+    ],
+)
+def test_a_wrong_tools_file_is_named(tmp_path: Path, wrong: str, named: str):
+    (tmp_path / "tools.yaml").write_text(wrong)
+    with pytest.raises(ValueError, match=f"^tooldata.tools: .*{named}"):
+        make_tools(ToolDataConfig(store=tmp_path.as_uri(), tools=str(tmp_path / "tools.yaml")))
+
+
+def test_a_phrase_that_forgets_an_argument_is_named():
+    wrong = SHIPPED.read_text().replace("Set a timer for {minutes} minutes.", "Set a timer.")
+    with pytest.raises(ValueError, match=r"tool set_timer: 'Set a timer.' must name each of \{minutes\}"):
+        read_tools(wrong.encode(), "tools.yaml")

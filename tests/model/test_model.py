@@ -7,6 +7,7 @@ import torch
 
 from mantus.model.config import SIZES, count_params, resolve_size
 from mantus.model.hf import load_model, save_model
+from mantus.model.induction import add_copying
 from mantus.model.transformer import Transformer, init_weights
 from mantus.text.tokenizer import train
 
@@ -69,3 +70,19 @@ def test_base_is_qwen3_and_mistakes_are_named():
     assert len(SIZES) == 8
     with pytest.raises(ValueError, match=r"overrides\.layers: not a field"):
         resolve_size("nano", 300, layers=3)
+
+
+def test_with_the_copying_circuit_an_untrained_model_continues_what_it_has_read():
+    plain = Transformer(resolve_size("nano", 4096))
+    init_weights(plain, 1)
+    ids = torch.randint(4000, (8, 40), generator=torch.Generator().manual_seed(0)).repeat(1, 2)
+
+    def hits() -> float:
+        with torch.no_grad():
+            return float((plain(ids[:, :-1]).argmax(-1) == ids[:, 1:])[:, 42:].float().mean())
+
+    before = hits()
+    add_copying(plain, torch.Generator().manual_seed(1))
+    assert hits() > max(0.02, 20 * before)
+    with pytest.raises(ValueError, match="needs two layers and the qwen3 architecture"):
+        add_copying(tiny("llama"), torch.Generator())

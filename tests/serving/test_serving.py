@@ -1,6 +1,7 @@
 """The endpoint as OpenAI's client and lm-eval's wire contract see it, over a real server and a real tiny model."""
 
 import concurrent.futures
+import json
 from pathlib import Path
 
 import httpx
@@ -72,6 +73,26 @@ def test_a_forced_call_is_always_valid(client: openai.OpenAI, choice):
         (call,) = done.choices[0].message.tool_calls
         assert call.function.name == "add"
         assert done.choices[0].finish_reason == "tool_calls"
+
+
+def test_a_forced_call_comes_to_its_end_within_the_limit(client: openai.OpenAI):
+    """However the model rambles: strings get their share of the room."""
+    texts = {name: {"type": "string"} for name in ("to", "body")}
+    function = {"name": "mail", "parameters": {"type": "object", "properties": texts, "required": ["to", "body"]}}
+    for seed in range(6):
+        done = client.chat.completions.create(
+            model="mantus",
+            messages=HELLO,
+            tools=[{"type": "function", "function": function}],
+            tool_choice="required",
+            temperature=2.0,
+            seed=seed,
+            max_tokens=160,
+            parallel_tool_calls=False,
+        )
+        (call,) = done.choices[0].message.tool_calls
+        assert done.choices[0].finish_reason == "tool_calls"
+        assert set(json.loads(call.function.arguments)) == {"to", "body"}
 
 
 def test_echo_gives_the_models_own_log_probabilities(url: str, released):

@@ -14,7 +14,8 @@ from typing import Any
 
 from pydantic import Field
 
-from mantus.data.conversations.values import draw, phrase
+from mantus.data.conversations.values import Values, split_words
+from mantus.data.corpus import read_rows as read_corpus
 from mantus.storage import ArtifactURI, Manifest, PhaseConfig, Reference, Work, execute
 
 SHIPPED = Path(__file__).parent / "defaults" / "instructions.jsonl"
@@ -30,6 +31,8 @@ REPEATS = (
     "Copy this: {}",
     "Echo {}",
 )
+NUM_WORDS, TEST_WORDS_EVERY, MIN_WORDS = 12_000, 12, 50
+"""Words of the corpus that values are made of; every so-manieth is kept for tests."""
 Row = dict[str, Any]
 
 
@@ -74,9 +77,11 @@ def run(config: ChatDataConfig) -> Manifest:
         derived = list(derive(work.inputs["corpus"], config.max_derived)) if "corpus" in work.inputs else []
         rows += derived
         chance = random.Random(config.seed)
-        rows += [repeat_row(chance) for _ in range(config.repeat_rows)]
+        seen, unseen = value_words(work.inputs.get("corpus"))
         held = [row for index, row in enumerate(rows) if index % config.heldout_every == 0]
+        held += [repeat_row(chance, unseen) for _ in range(config.repeat_rows // config.heldout_every)]
         kept = [row for index, row in enumerate(rows) if index % config.heldout_every]
+        kept += [repeat_row(chance, seen) for _ in range(config.repeat_rows)]
         for name, part in (("train", kept), ("heldout", held)):
             (work.out / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
         counts = {"train": len(kept), "heldout": len(held)}
@@ -113,10 +118,19 @@ def _messages(stored: Row) -> list[Row] | None:
     return messages if any(m["role"] == "assistant" for m in messages) else None
 
 
-def repeat_row(chance: random.Random) -> Row:
+def value_words(corpus: Path | None) -> tuple[Values, Values]:
+    """Values for training, and values of other words for tests; both of the shipped words where there is no corpus."""
+    if corpus is None:
+        return Values(), Values()
+    texts = (row["text"] for row in read_corpus(corpus, ("text",)))
+    train, test = split_words(texts, NUM_WORDS, TEST_WORDS_EVERY)
+    return (Values(train), Values(test)) if len(test) >= MIN_WORDS else (Values(), Values())
+
+
+def repeat_row(chance: random.Random, values: Values) -> Row:
     """A request to say something again, and the thing said."""
     kind = chance.choice(("content", "content", "expression", "path", "topic", "phrase", "phrase"))
-    said = phrase(chance, chance.randint(4, 14)) if kind == "phrase" else draw(kind, chance)
+    said = values.phrase(chance, chance.randint(4, 14)) if kind == "phrase" else values.draw(kind, chance)
     asked = chance.choice(REPEATS).format(said)
     messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
     return {"messages": messages, "tools": [], "source": "mantus", "license": "Apache-2.0", "category": "repeat"}

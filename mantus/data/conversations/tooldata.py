@@ -7,16 +7,20 @@ whole unseen tools are kept apart for evaluation.
 import hashlib
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 import yaml
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from mantus.data.conversations.values import INTEGERS, draw, number, phrase, word
-from mantus.storage import Manifest, PhaseConfig, Reference, Work, execute
+from mantus.data.conversations.chatdata import value_words
+from mantus.data.conversations.values import INTEGERS, KINDS, Values, number
+from mantus.storage import ArtifactURI, Manifest, PhaseConfig, Reference, Work, execute
+from mantus.storage.phase import field_error
 from mantus.text.calls import Call, check_call, format_call, parse
 
 SHIPPED = Path(__file__).parent / "defaults" / "tools.yaml"
@@ -29,6 +33,8 @@ Exchange = tuple[str, list[Row]]
 class ToolDataConfig(PhaseConfig):
     """Settings of `mantus tooldata`."""
 
+    corpus: ArtifactURI = ""
+    """Argument values are made of its words, tests of words that training never sees; empty: of a short list."""
     tools: str = ""
     """YAML with tools, phrasings and small talk; empty: the shipped one."""
     rows: int = Field(default=6000, ge=10)
@@ -47,6 +53,60 @@ class ToolDataConfig(PhaseConfig):
     """Decides every draw."""
 
 
+class ToolSpec(BaseModel):
+    """A tool of the tools file: what it is, and how people ask for it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    description: str
+    values: dict[str, str]
+    """Argument -> the kind of its values (see values.py)."""
+    served: bool = False
+    """One of the agent's own tools, offered together."""
+    train: list[str] = []
+    heldout: list[str] = Field(min_length=1)
+    answer: list[str] = ["Done: {result}"]
+
+    @model_validator(mode="after")
+    def _fits(self) -> "ToolSpec":
+        if unknown := sorted(set(self.values.values()) - set(KINDS)):
+            raise ValueError(
+                f"tool {self.name}: no kind of values is called {unknown[0]!r}; there are {', '.join(KINDS)}"
+            )
+        for phrase_ in (*self.train, *self.heldout):
+            if {name for _, name, _, _ in Formatter().parse(phrase_) if name is not None} != set(self.values):
+                raise ValueError(f"tool {self.name}: {phrase_!r} must name each of {{{'}, {'.join(self.values)}}}")
+        return self
+
+
+class ToolsFile(BaseModel):
+    """The whole tools file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tools: list[ToolSpec] = Field(min_length=2)
+    unseen: list[ToolSpec] = []
+    """Tools that occur in no training conversation."""
+    small_talk: list[tuple[str, str]] = Field(min_length=1)
+    heldout_small_talk: list[tuple[str, str]] = Field(min_length=1)
+    refusal: str
+
+
+def read_tools(raw: bytes, name: str) -> dict[str, Any]:
+    """The tools file as plain data. ValueError with one line that names the place."""
+    try:
+        stored = ToolsFile.model_validate(yaml.safe_load(raw))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"tooldata.tools: {name}: not YAML: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        raise ValueError("; ".join(field_error(f"tooldata.tools: {name}", item) for item in error.errors())) from None
+    for tool in stored.tools:
+        if not tool.train:
+            raise ValueError(f"tooldata.tools: {name}: tool {tool.name} has no phrasings to train")
+    return stored.model_dump()
+
+
 MIX = (("call", 40), ("result", 24), ("two_steps", 18), ("irrelevance", 9), ("refusal", 9))
 """Kinds of exchanges and their weights in training."""
 
@@ -58,9 +118,10 @@ def run(config: ToolDataConfig) -> Manifest:
         raise ValueError(f"tooldata.tools: {config.tools}: no such file")
     raw = path.read_bytes()
     source = Reference(path.name, hashlib.sha256(raw).hexdigest())
+    stored = read_tools(raw, path.name)
 
     def produce(work: Work) -> dict[str, Any]:
-        book = _Book(yaml.safe_load(raw), config)
+        book = _Book(stored, config, *value_words(work.inputs.get("corpus")))
         splits = {
             "train": _unique(book.training(), config.rows),
             "heldout": _unique(book.tests("heldout", book.tools), config.heldout_rows),
@@ -89,7 +150,8 @@ def schema(tool: Tool) -> Row:
 class _Book:
     """The tools file and the dice."""
 
-    def __init__(self, stored: dict[str, Any], config: ToolDataConfig) -> None:
+    def __init__(self, stored: dict[str, Any], config: ToolDataConfig, seen: Values, unseen: Values) -> None:
+        self.values = {"train": seen, "heldout": unseen}
         self.tools: list[Tool] = stored["tools"]
         self.unseen: list[Tool] = stored.get("unseen", [])
         self.talk, self.held_talk = stored["small_talk"], stored["heldout_small_talk"]
@@ -142,19 +204,19 @@ class _Book:
 
     def _result(self, offered: list[Tool], tool: Tool, split: str) -> Exchange:
         request, call = self._ask(tool, split)
-        result = self._outcome(tool["name"], call)
+        result = self._outcome(tool["name"], call, split)
         return "multi_turn", [_user(request), _calls(call), _result(result), _says(self._answer(tool, call, result))]
 
     def _two_steps(self, offered: list[Tool], tool: Tool, split: str) -> Exchange:
         """Compute, or read, and put what came out into a file."""
         by_name = {item["name"]: item for item in offered}
         first = by_name[self.chance.choice([name for name in STEP_STARTS if name in by_name])]
-        path = draw("path", self.chance)
+        path = self.values[split].path(self.chance)
         begin, call = self._ask(first, split, STEP_STARTS[first["name"]])
         joint = self.chance.choice(JOINTS)
-        result = self._outcome(first["name"], call)
+        result = self._outcome(first["name"], call, split)
         write = Call("file_write", {"path": path, "content": result})
-        done = self._outcome("file_write", write)
+        done = self._outcome("file_write", write, split)
         messages = [_user(begin + joint.format(path)), _calls(call), _result(result), _calls(write), _result(done)]
         return "two_steps", [*messages, _says(self._answer(by_name["file_write"], write, done))]
 
@@ -169,7 +231,7 @@ class _Book:
         return "irrelevance", [_user(request), _says(self.refusal)]
 
     def _ask(self, tool: Tool, split: str, phrases: list[str] | None = None) -> tuple[str, Call]:
-        values = {name: draw(kind, self.chance) for name, kind in tool["values"].items()}
+        values = {name: self.values[split].draw(kind, self.chance) for name, kind in tool["values"].items()}
         shown = {name: self._quoted(tool["values"][name], value) for name, value in values.items()}
         text = self.chance.choice(phrases or tool[split]).format(**shown)
         kinds = tool["values"]
@@ -200,22 +262,24 @@ class _Book:
         self.chance.shuffle(chosen)
         return chosen
 
-    def _outcome(self, name: str, call: Call) -> str:
+    def _outcome(self, name: str, call: Call, split: str) -> str:
         """What the tool would return, in the words of the agent's own tools."""
+        values = self.values[split]
         if name == "calculator":
             try:
-                value = eval(call.arguments["expression"])
+                value = arithmetic(call.arguments["expression"])
             except ZeroDivisionError:
                 return "division by zero"
             return str(int(value)) if value == int(value) else f"{value:.10g}"
         if name == "file_write":
             return f"wrote {len(call.arguments['content'])} characters to {call.arguments['path']}"
         if name == "file_read":
-            return draw("content", self.chance)
+            return values.content(self.chance)
         if name == "search":
-            text = phrase(self.chance, self.chance.randint(8, 24))
+            text = values.phrase(self.chance, self.chance.randint(8, 24))
             return f"{call.arguments['query'].capitalize()}: {text}."
-        return " ".join([word(self.chance), number(self.chance), word(self.chance)][: self.chance.randint(1, 3)])
+        parts = [values.word(self.chance), number(self.chance), values.word(self.chance)]
+        return " ".join(parts[: self.chance.randint(1, 3)])
 
     def _answer(self, tool: Tool, call: Call, result: str) -> str:
         head = " ".join(result.split()[:10])
@@ -249,6 +313,13 @@ JOINTS = (
     " and put the result into {}.",
     " and save it in the file {}.",
 )
+
+
+def arithmetic(expression: str) -> float:
+    """The value of digits and operators. ZeroDivisionError."""
+    assert re.fullmatch(r"[\d+*/() .-]+", expression), expression
+    value: float = eval(expression, {"__builtins__": {}})
+    return value
 
 
 def _user(text: str) -> Row:

@@ -1,0 +1,78 @@
+"""Put the figures of the last `make run` into README.md, and a picture of its report into docs/.
+
+It knows figures.json and the marks in README.md, not how anything was measured. The picture needs Chromium.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
+SHOWN = {
+    "run_seconds": "The whole life, after installation",
+    "run_peak_memory": "Peak memory of the run and all its processes",
+    "rerun_seconds": "The same again, everything cached",
+    "heldout_bits_per_byte": "Held-out text, the model (bar: `xz -9e` on the same bytes)",
+    "zero_step_bits_per_byte": "The same model untrained, which must not beat xz (short run)",
+    "int8_perplexity_change": "int8: perplexity change, through the serving engine",
+    "int8_top1_agreement": "int8: agreement with the trained model's top token",
+    "damaged_release_refused": "int8 weights damaged on purpose: refused by the gate",
+    "tool_selection_seen_tools": "Right tool, unseen phrasings of seen tools",
+    "tool_selection_unseen_tools": "Right tool, tools never seen in training",
+    "arguments_exact_seen_tools": "Right tool and every argument exact, seen tools",
+    "irrelevance_seen_tools": "No call where no offered tool fits",
+    "parse_rate_seen_tools": "Calls that parse under the grammar, seen tools",
+    "parse_rate_unseen_tools": "Calls that parse under the grammar, unseen tools",
+    "agent_tasks_solved": "Agent tasks solved, graded by outcome",
+    "kills_survived": "kill -9 at random moments survived (short run)",
+    "artifacts_identical_after_kills": "Artifacts byte-identical afterwards",
+    "bad_input_handled": "Bad inputs that end in a counted drop or one clear line",
+    "import_mantus": "`import mantus`",
+    "mantus_help": "`mantus --help`",
+    "make_test_fresh_clone": "`make test` on a fresh clone",
+}
+
+
+def main() -> None:
+    """Rewrite README.md between the marks; take the picture where Chromium is found."""
+    latest = ROOT / ".mantus" / "runs" / "latest"
+    rows = {row["name"]: row for row in json.loads((latest / "figures.json").read_text())}
+    readme = ROOT / "README.md"
+    head, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
+    tail = rest.partition(END)[2]
+    readme.write_text(f"{head}{BEGIN}\n{table(rows)}\n{END}{tail}", encoding="utf-8")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium:
+        photograph(chromium, latest / "report.html", ROOT / "docs" / "report.png")
+    else:
+        print("no Chromium here: docs/report.png stays as it is", file=sys.stderr)
+
+
+def table(rows: dict[str, dict[str, Any]]) -> str:
+    """The known figures as Markdown, and where they come from."""
+    lines = ["| | measured | asked | |", "|---|---|---|---|"]
+    known = [(SHOWN[name], rows[name]) for name in SHOWN if name in rows]
+    marks = {True: "holds", False: "**fails**", None: ""}
+    for label, row in known:
+        value = f"{row['value']:,.4g} {row['unit']}".strip()
+        lines.append(f"| {label} | {value} | {row['bar']} | {marks[row['holds']]} |")
+    sources = sorted({(row["commit"], row["machine"], row["date"]) for _, row in known})
+    made = "; ".join(f"commit `{commit}`, {machine}, {date}" for commit, machine, date in sources)
+    return "\n".join([*lines, "", f"Measured by `make run` and `make e2e`: {made}. `make readme` writes this table."])
+
+
+def photograph(chromium: str, page: Path, out: Path) -> None:
+    """A screenshot of the top of a page."""
+    with tempfile.TemporaryDirectory() as profile:
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--disable-background-networking"]
+        flags += [f"--user-data-dir={profile}", "--window-size=1280,1560", f"--screenshot={out}"]
+        subprocess.run([chromium, *flags, page.resolve().as_uri()], check=True, capture_output=True)
+
+
+if __name__ == "__main__":
+    main()
