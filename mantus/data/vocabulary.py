@@ -30,6 +30,9 @@ class TokenizerConfig(PhaseConfig):
     """The corpus to learn from."""
     vocab_size: int = Field(default=4096, ge=512)
     """Tokens of the vocabulary, special ones included."""
+    split_words: bool = False
+    """Learn no token that joins a word with the space before it: a word has the same tokens wherever it stands, and a
+    small model can copy it from a request into quotation marks. Costs some tokens."""
     sample_mb: float = Field(default=16, gt=0)
     """MB of text to learn from; documents are chosen by the hash of their ids."""
     extra: list[ArtifactURI] = Field(default_factory=list)
@@ -52,7 +55,7 @@ def _produce(work: Work, config: TokenizerConfig) -> dict[str, Any]:
     wanted = min(num_bytes * share / (1 - share), MAX_REPEATS * sum(map(_size, extra)))
     added = list(_until(cycle(sorted(extra, key=_hash)), wanted)) if wanted else []
     with console.progress("tokenizer", len(sample) + len(added), "texts") as bar:
-        train(_counted([*sample, *added], bar), config.vocab_size, work.out)
+        train(_counted([*sample, *added], bar), config.vocab_size, work.out, config.split_words)
     tokenizer = Tokenizer.load(work.out)
     return {
         "vocab_size": tokenizer.vocab_size,

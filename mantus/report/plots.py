@@ -5,6 +5,7 @@ It knows numbers and labels, not what they mean. Every plot has a title for scre
 
 from collections.abc import Sequence
 from html import escape
+from itertools import pairwise
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 560, 220, 52, 26
 
@@ -33,17 +34,29 @@ def lines(title: str, unit: str, series: Sequence[tuple[str, Sequence[tuple[floa
         at = place(low_x, value).split(",")[1]
         body.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - 78}" y1="{at}" y2="{at}"/>')
         body.append(f'<text class="tick" x="{LEFT - 6}" y="{at}" dy="4" text-anchor="end">{value:.3g}</text>')
-    for number, (name, curve) in enumerate(series):
+    for number, (_, curve) in enumerate(series):
         path = " ".join(place(x, y) for x, y in curve)
-        across, down = place(*curve[-1]).split(",")
         body.append(f'<polyline class="line c{number % 5}" points="{path}"/>')
+    ends = [tuple(map(float, place(*curve[-1]).split(","))) for _, curve in series]
+    for number, down in enumerate(_apart([down for _, down in ends])):
+        name, curve = series[number]
         label = escape(f"{name} {curve[-1][1]:.3g}")
-        body.append(f'<text class="label f{number % 5}" x="{float(across) + 5:.1f}" y="{down}" dy="4">{label}</text>')
+        across = ends[number][0] + 5
+        body.append(f'<text class="label f{number % 5}" x="{across:.1f}" y="{down:.1f}" dy="4">{label}</text>')
     body.append(f'<text class="tick" x="{LEFT}" y="{HEIGHT - 6}">{low_x:g}</text>')
     body.append(
         f'<text class="tick" x="{WIDTH - 78}" y="{HEIGHT - 6}" text-anchor="end">{high_x:g} {escape(unit)}</text>'
     )
     return svg(WIDTH, HEIGHT, title, "".join(body))
+
+
+def _apart(heights: Sequence[float], gap: float = 13) -> list[float]:
+    """Heights moved up as far as needed for labels not to cover each other."""
+    moved = list(heights)
+    order = sorted(range(len(moved)), key=lambda index: -moved[index])
+    for lower, upper in pairwise(order):
+        moved[upper] = min(moved[upper], moved[lower] - gap)
+    return moved
 
 
 def bars(title: str, rows: Sequence[tuple[str, float, str]], width: int = WIDTH) -> str:

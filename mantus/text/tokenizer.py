@@ -29,6 +29,9 @@ PATTERN = (
 )
 """Qwen2's pre-tokenizer, which every converter knows; each digit is a token of its own."""
 
+SPLIT_PATTERN = PATTERN.replace(r"[^\r\n\p{L}\p{N}]?\p{L}+", r"\p{L}+")
+"""The same with words apart from what stands before them; for learning only."""
+
 NUM_BYTES = 256
 
 
@@ -102,9 +105,10 @@ class IncrementalDecoder:
         return self._utf8.decode(b"", final=True)
 
 
-def train(texts: Iterable[str], vocab_size: int, out: Path) -> None:
+def train(texts: Iterable[str], vocab_size: int, out: Path, split_words: bool = False) -> None:
     """Learn a vocabulary of `vocab_size` tokens, special ones included, and write it to `out` as HF files.
 
+    split_words: learn no token that joins a letter with a space or mark before it. Encoding stays Qwen2's.
     ValueError when vocab_size is too small, or the text too little to give that many tokens.
     """
     import rustbpe
@@ -113,7 +117,7 @@ def train(texts: Iterable[str], vocab_size: int, out: Path) -> None:
         raise ValueError(f"vocab_size: {vocab_size} is below {NUM_BYTES + len(SPECIAL_TOKENS)} (bytes and specials)")
     wanted = vocab_size - len(SPECIAL_TOKENS)
     trainer = rustbpe.Tokenizer()
-    trainer.train_from_iterator(iter(texts), wanted, pattern=PATTERN)
+    trainer.train_from_iterator(iter(texts), wanted, pattern=SPLIT_PATTERN if split_words else PATTERN)
     ranks = {bytes(token): rank for token, rank in trainer.get_mergeable_ranks()}
     if len(ranks) < wanted:
         raise ValueError(f"vocab_size: the text gives only {len(ranks) + len(SPECIAL_TOKENS)} tokens, not {vocab_size}")

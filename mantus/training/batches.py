@@ -56,6 +56,14 @@ class Sequences:
 
 
 Row = tuple[list[int], list[bool]]
+LENGTH_MULTIPLE = 32
+"""Padded lengths are multiples of this: every new shape costs the matrix library a kernel and the allocator a hole, and
+a thousand different ones took 2 GiB more."""
+
+
+def padded(length: int) -> int:
+    """The length that a row of `length` tokens takes in a batch."""
+    return -(-length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
 
 
 class Conversations:
@@ -80,7 +88,7 @@ class Conversations:
 
     def pad(self, rows: Sequence[Row]) -> Batch:
         """Rows side by side, padded on the right; position t predicts t + 1 where that is trained."""
-        longest = max((len(ids) for ids, _ in rows), default=2)
+        longest = max((padded(len(ids)) for ids, _ in rows), default=LENGTH_MULTIPLE)
         ids = torch.full((max(1, len(rows)), longest), self.pad_id, dtype=torch.int64)
         targets = torch.full_like(ids, IGNORE)
         for index, (row, trained) in enumerate(rows):
@@ -101,7 +109,7 @@ class Conversations:
     def _fill(self, order: list[int]) -> Iterator[list[int]]:
         batch: list[int] = []
         for index in order:
-            if batch and (len(batch) + 1) * len(self.rows[index][0]) > self.batch_tokens:
+            if batch and (len(batch) + 1) * padded(len(self.rows[index][0])) > self.batch_tokens:
                 yield batch
                 batch = []
             batch.append(index)

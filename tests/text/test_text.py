@@ -183,3 +183,14 @@ def test_what_cannot_be_constrained_is_refused_by_name():
         check_tools([bad])
     with pytest.raises(ValueError, match="tool_choice"):
         tool_constraint([WEATHER], "sing")
+
+
+def test_split_words_have_the_same_tokens_wherever_they_stand(tmp_path: Path):
+    from tokenizers import Tokenizer as Fast
+
+    train(TEXT, 290, tmp_path, split_words=True)
+    tokenizer, theirs = Tokenizer.load(tmp_path), Fast.from_file(str(tmp_path / "tokenizer.json"))
+    alone = tokenizer.encode("quick")
+    for before in (" ", '"', "(", "\n"):
+        assert tokenizer.encode(before + "quick")[1:] == alone
+        assert theirs.encode(before + "quick").ids == tokenizer.encode(before + "quick")
