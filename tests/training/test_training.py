@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pytest
 import torch
 
 from mantus.storage import fetch
+from mantus.storage.artifact import cache_root
 from mantus.training.batches import Conversations, Sequences
 from mantus.training.loss import IGNORE, LinearCrossEntropy
 from mantus.training.pretrain import PretrainConfig, run
@@ -39,20 +39,30 @@ def test_two_processes_on_gloo_see_the_same_losses(inputs, trained):
     assert losses(two.uri) == pytest.approx(losses(trained.uri), rel=1e-4)
 
 
-def test_killed_and_resumed_the_weights_are_the_same(inputs, trained, tmp_path: Path):
-    config = PretrainConfig(**{**inputs, "store": tmp_path.as_uri()}, **SMALL)
+def newest_step() -> int:
+    """The last step that a training run now at work has committed."""
+    marks = (cache_root() / "work" / "model").glob("*/scratch/checkpoints/step-*/COMMITTED")
+    return max((int(mark.parent.name.removeprefix("step-")) for mark in marks), default=0)
+
+
+def test_killed_and_resumed_the_weights_are_the_same(inputs, tmp_path: Path):
+    long = {**SMALL, "steps": 240}
+    whole = run(PretrainConfig(**inputs, **long))
+    config = PretrainConfig(**{**inputs, "store": tmp_path.as_uri()}, **long)
     program = "import sys; from mantus.training.pretrain import *; run(PretrainConfig.model_validate_json(sys.argv[1]))"
-    chance = random.Random(0)
-    for _ in range(3):
+    for at, kill_worker in ((20, False), (80, True), (150, False)):
         child = subprocess.Popen([sys.executable, "-c", program, config.model_dump_json()], env={**os.environ})
-        time.sleep(chance.uniform(4.0, 9.0))
+        while newest_step() < at:
+            assert child.poll() is None, "it ended before it was killed"
+            time.sleep(0.01)
         workers = [p for p in psutil.Process(child.pid).children(recursive=True) if "worker" in " ".join(p.cmdline())]
-        (workers[-1] if workers and chance.random() < 0.5 else child).send_signal(signal.SIGKILL)
+        (workers[-1] if kill_worker else child).send_signal(signal.SIGKILL)
         child.kill()
         child.wait()
+        assert at <= newest_step() < 240
     again = run(config)
     assert not again.cached
-    assert {f.path: f.sha256 for f in again.files} == {f.path: f.sha256 for f in trained.files}
+    assert {f.path: f.sha256 for f in again.files} == {f.path: f.sha256 for f in whole.files}
 
 
 def test_zero_steps_write_the_initial_model(inputs):
