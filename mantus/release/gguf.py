@@ -29,6 +29,8 @@ MATRICES = {
     "mlp.down_proj": "ffn_down",
 }
 MODEL_NAME = "mantus"
+CONTROL_BYTE = chr(257)
+"""GPT-2's spelling of the byte 1."""
 
 
 def write_gguf(folder: Path, out: Path, quantization: str = "Q8_0") -> None:
@@ -69,7 +71,7 @@ def _write_shape(writer: Any, config: ModelConfig) -> None:
 
 
 def _write_vocabulary(writer: Any, config: ModelConfig, tokenizer: Tokenizer, folder: Path) -> None:
-    """Tokens in GPT-2's spelling; rows beyond the vocabulary get names that no text makes."""
+    """Tokens in GPT-2's spelling; rows beyond the vocabulary are control characters, which no grammar lets through."""
     import json
 
     from gguf import TokenType
@@ -79,7 +81,7 @@ def _write_vocabulary(writer: Any, config: ModelConfig, tokenizer: Tokenizer, fo
     special = {index: name for name, index in tokenizer.special.items()}
     tokens, types = [], []
     for index in range(config.vocab_size):
-        tokens.append(names.get(index, f"[PAD{index}]"))
+        tokens.append(names.get(index, f"{CONTROL_BYTE}PAD{index}"))
         plain = TokenType.NORMAL if index in names else TokenType.UNUSED
         marked = TokenType.CONTROL if special.get(index) in CONTROL_TOKENS else TokenType.USER_DEFINED
         types.append(marked if index in special else plain)

@@ -51,7 +51,8 @@ def tool_constraint(
 
     choice: 'auto' (text, calls must be valid), 'required' (calls only), or a tool's name (that call only).
     max_chars: room for a call, so that it comes to its end before a limit of tokens cuts it: what the fixed text
-    leaves of it is shared evenly by the strings whose schema has no bound of its own.  0: no bound.
+    leaves of it is shared evenly by the strings whose schema has no bound of its own.  0: no bound.  (A token has a
+    character at least, except in scripts that the vocabulary spells byte by byte.)
     ValueError names a tool or keyword that cannot be constrained.
     """
     functions = [tool["function"] for tool in tools]

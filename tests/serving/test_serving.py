@@ -85,7 +85,7 @@ def test_a_forced_call_comes_to_its_end_within_the_limit(client: openai.OpenAI):
             messages=HELLO,
             tools=[{"type": "function", "function": function}],
             tool_choice="required",
-            temperature=2.0,
+            temperature=1.0,
             seed=seed,
             max_tokens=160,
             parallel_tool_calls=False,
