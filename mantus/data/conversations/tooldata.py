@@ -107,7 +107,7 @@ def read_tools(raw: bytes, name: str) -> dict[str, Any]:
     return stored.model_dump()
 
 
-MIX = (("call", 40), ("result", 24), ("two_steps", 18), ("irrelevance", 9), ("refusal", 9))
+MIX = (("call", 44), ("result", 26), ("two_steps", 20), ("irrelevance", 6), ("refusal", 4))
 """Kinds of exchanges and their weights in training."""
 
 
@@ -245,8 +245,10 @@ class _Book:
 
     def _dress(self, text: str, split: str) -> str:
         """People open their requests in different ways; training sees these openings."""
-        opening = self.chance.choice(("", "", "", "", "Please: ", "Hey, ", "Now ", "OK. ")) if split == "train" else ""
-        return opening + text
+        if split != "train" or self.chance.random() < 0.4:
+            return text
+        opening = self.chance.choice(OPENINGS)
+        return opening + (text[0].lower() + text[1:] if opening[-2] not in ":.," and text[0] != "I" else text)
 
     def _offer(self, needed: Tool) -> list[Tool]:
         """The needed tool among others, in any order; the served ones often together, as the agent offers them."""
@@ -302,6 +304,7 @@ class _Book:
         }
 
 
+OPENINGS = ("Please: ", "Hey, ", "OK. ", "Now ", "Could you ", "Can you ", "I want you to ", "Be so kind and ", "Then ")
 STEP_STARTS = {
     "calculator": ["Compute {expression}", "Calculate {expression}", "Work out {expression}"],
     "file_read": ["Read {path}", "Read the file {path}", "Open {path}"],
