@@ -94,7 +94,9 @@ def life(
     measured = _named(
         "evaluate_model", measure_model(model=base, tokens=tokens, config=evaluate_model, store=store)
     ).outputs["out"]
-    released = _named("release", release_model(model=final, tokens=tokens, config=release, store=store))
+    released = _named(
+        "release", release_model(model=final, tokens=tokens, chat=chat, tools=tools, config=release, store=store)
+    )
     with dsl.If(released.outputs["Output"] == "passed", name="released"):
         endpoint = _named(
             "evaluate_release",

@@ -7,12 +7,22 @@ from components import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def release(model: Input[Model], tokens: Input[Dataset], config: dict, store: str, out: Output[Artifact]) -> str:
+def release(
+    model: Input[Model],
+    tokens: Input[Dataset],
+    chat: Input[Dataset],
+    tools: Input[Dataset],
+    config: dict,
+    store: str,
+    out: Output[Artifact],
+) -> str:
     """Quantise to int8, export, and measure through the engine that serves.
 
     Args:
         model: The model to release.
         tokens: Token shards with the held-out documents.
+        chat: Instruction conversations; quality is measured on the held-out ones.
+        tools: Tool conversations; the same.
         config: Settings of the phase `release` (see docs/phases.md).
         store: Where artifacts go, s3://bucket/prefix.
         out: The artifact made, or found by its content key.
@@ -22,5 +32,6 @@ def release(model: Input[Model], tokens: Input[Dataset], config: dict, store: st
     """
     from mantus.launch.component import perform
 
-    manifest = perform("release", config, store, out, {"model": model.uri, "tokens": tokens.uri})
+    inputs = {"model": model.uri, "tokens": tokens.uri, "data": [chat.uri, tools.uri]}
+    manifest = perform("release", config, store, out, inputs)
     return str(manifest.stats["verdict"])
