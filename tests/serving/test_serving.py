@@ -79,14 +79,13 @@ def test_a_forced_call_comes_to_its_end_within_the_limit(client: openai.OpenAI):
     """However the model rambles: strings get their share of the room."""
     texts = {"to": {"type": "string"}, "body": {"type": "string", "minLength": 20, "maxLength": 25}}
     function = {"name": "mail", "parameters": {"type": "object", "properties": texts, "required": ["to", "body"]}}
-    for seed in range(6):
+    for text in ("It was a bright", "the clocks", "Write", "He went up the stairs, slowly,"):
         done = client.chat.completions.create(
             model="mantus",
-            messages=HELLO,
+            messages=[{"role": "user", "content": text}],
             tools=[{"type": "function", "function": function}],
             tool_choice="required",
-            temperature=1.0,
-            seed=seed,
+            temperature=0,
             max_tokens=160,
             parallel_tool_calls=False,
         )
