@@ -114,7 +114,8 @@ def test_a_store_that_dies_in_the_middle_is_one_line_and_the_next_run_completes(
     output, _ = run.communicate(timeout=120)
     said = [line for line in output.splitlines() if line.startswith("mantus run: ")]
     assert run.returncode == 1, output
-    assert re.fullmatch(r"mantus run: tokeni\w+: s3://\S+: no answer from http://\S+ \(\w+\); is it up\?", said[-2]), said
+    gone = r"mantus run: tokeni\w+: s3://\S+: no answer from http://\S+ \(\w+\); is it up\?"
+    assert re.fullmatch(gone, said[-2]), said
     assert "Traceback" not in output
     assert_no_child_is_left(tmp_path)
     finish(start(tmp_path))

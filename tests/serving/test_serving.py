@@ -1,7 +1,6 @@
 """The endpoint as OpenAI's client and lm-eval's wire contract see it, over a real server and a real tiny model."""
 
 import concurrent.futures
-import json
 from pathlib import Path
 
 import httpx
@@ -73,25 +72,6 @@ def test_a_forced_call_is_always_valid(client: openai.OpenAI, choice):
         (call,) = done.choices[0].message.tool_calls
         assert call.function.name == "add"
         assert done.choices[0].finish_reason == "tool_calls"
-
-
-def test_a_forced_call_comes_to_its_end_within_the_limit(client: openai.OpenAI):
-    """However the model rambles: strings get their share of the room."""
-    texts = {"to": {"type": "string"}, "body": {"type": "string", "minLength": 20, "maxLength": 25}}
-    function = {"name": "mail", "parameters": {"type": "object", "properties": texts, "required": ["to", "body"]}}
-    for text in ("It was a bright", "the clocks", "Write", "He went up the stairs, slowly,"):
-        done = client.chat.completions.create(
-            model="mantus",
-            messages=[{"role": "user", "content": text}],
-            tools=[{"type": "function", "function": function}],
-            tool_choice="required",
-            temperature=0,
-            max_tokens=160,
-            parallel_tool_calls=False,
-        )
-        (call,) = done.choices[0].message.tool_calls
-        assert done.choices[0].finish_reason == "tool_calls"
-        assert 20 <= len(json.loads(call.function.arguments)["body"]) <= 25
 
 
 def test_echo_gives_the_models_own_log_probabilities(url: str, released):

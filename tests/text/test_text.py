@@ -1,6 +1,7 @@
 """The tokenizer agrees with Hugging Face's, no text forges a turn, the parser reads what the grammar allows."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from mantus.text.calls import Call, Malformed, StreamParser, TextDelta, check_call, format_call, parse
 from mantus.text.chat import CHAT_TEMPLATE, render
-from mantus.text.grammar import check_tools, tool_constraint
+from mantus.text.grammar import check_tools, schema_constraint, tool_constraint
 from mantus.text.tokenizer import SPECIAL_TOKENS, Tokenizer, train
 
 TEXT = ["the quick brown fox jumps over 12 lazy dogs, don't it?\n\n    def f(x):\n        return x\n" * 20]
@@ -194,3 +195,32 @@ def test_split_words_have_the_same_tokens_wherever_they_stand(tmp_path: Path):
     for before in (" ", '"', "(", "\n"):
         assert tokenizer.encode(before + "quick")[1:] == alone
         assert theirs.encode(before + "quick").ids == tokenizer.encode(before + "quick")
+
+
+def longest(rule: str) -> int:
+    """Letters of the longest string that a rule lets through."""
+    return sum(int(size) * int(most) for size, most in re.findall(r"c(\d+)\{(?:\d+,)?(\d+)\}", rule))
+
+
+@pytest.mark.parametrize("choice", ["required", "auto", "mail"])
+def test_the_strings_of_a_call_share_the_room(choice: str):
+    texts = {"to": {"type": "string"}, "body": {"type": "string"}, "code": {"type": "string", "maxLength": 20}}
+    mail = {"function": {"name": "mail", "parameters": {"type": "object", "properties": texts, "required": ["to"]}}}
+    for room in (160, 700, 5000):
+        constraint = tool_constraint([mail], choice, max_chars=room)
+        grammar = constraint.ebnf or constraint.tags[0].arguments
+        bounds = [longest(line) for line in grammar.splitlines() if "c1{" in line]
+        assert "c1*" not in grammar
+        assert sorted(bounds)[0] == 20
+        assert room - 100 < sum(bounds) < room - len(format_call(Call("mail", dict.fromkeys(texts, ""))))
+    unbounded = tool_constraint([mail], choice)
+    assert "c1*" in (unbounded.ebnf or unbounded.tags[0].arguments)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 5), (0, 64), (3, 100), (70, 75), (0, 2000), (600, 600)])
+def test_a_counted_string_has_the_letters_asked_for(low: int, high: int):
+    schema = {"type": "string", "minLength": low, "maxLength": high}
+    (rule,) = [line for line in schema_constraint(schema).ebnf.splitlines() if line.startswith("j0")]
+    assert longest(rule) == high
+    least = sum(int(size) * int(num) for size, num in re.findall(r"c(\d+)\{(\d+)\}", rule))
+    assert least == low
