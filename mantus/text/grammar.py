@@ -91,7 +91,7 @@ def _share(parameters: dict[str, Any], room: int) -> int:
     open_strings, fixed, todo = 0, 0, [parameters]
     while todo:
         schema = todo.pop()
-        fixed += sum(len(name) + 6 for name in schema.get("properties", {})) + schema.get("maxLength", 0)
+        fixed += sum(len(name) + 8 for name in schema.get("properties", {})) + schema.get("maxLength", 0)
         open_strings += schema.get("type") == "string" and not {"enum", "const", "maxLength"} & set(schema)
         todo += schema.get("properties", {}).values()
         todo += [schema["items"]] * 4 if isinstance(schema.get("items"), dict) else []
