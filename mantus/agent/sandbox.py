@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mantus.agent.tools import ToolError
+from mantus.processes import die_with_parent
 
 MAX_FILE_BYTES = 1 << 16
 MAX_RESULT_CHARS = 1 << 20
@@ -152,11 +153,7 @@ def _limit_this_process() -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (seconds * 4, seconds * 4))
     resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_FILE_BYTES, MAX_FILE_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":
-        import ctypes
-
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+    die_with_parent()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from mantus.inference.engine import Engine, Sampling, Token
 from mantus.serving.metrics import Watch
 from mantus.serving.schemas import Generation
+from mantus.text.calls import overlap
 from mantus.text.grammar import Constraint
 from mantus.text.tokenizer import Tokenizer
 
@@ -104,10 +105,6 @@ class _Text:
         cuts = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
         if cuts:
             return self._held[: min(cuts)], True
-        keep = 0 if token.finish else max((_overlap(self._held, stop) for stop in self._stops), default=0)
+        keep = 0 if token.finish else max((overlap(self._held, stop) for stop in self._stops), default=0)
         text, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
         return text, False
-
-
-def _overlap(text: str, mark: str) -> int:
-    return next((size for size in range(min(len(text), len(mark) - 1), 0, -1) if mark.startswith(text[-size:])), 0)

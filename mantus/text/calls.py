@@ -162,7 +162,7 @@ class StreamParser:
             text, self._buffer = self._buffer[:start], self._buffer[start + len(OPEN) :]
             self._inside, self._scanned, self._in_string, self._escaped = True, 0, False, False
             return [TextDelta(text)] if text else []
-        keep = _overlap(self._buffer, OPEN)
+        keep = overlap(self._buffer, OPEN)
         text, self._buffer = self._buffer[: len(self._buffer) - keep], self._buffer[len(self._buffer) - keep :]
         return [TextDelta(text)] if text else None
 
@@ -188,7 +188,7 @@ class StreamParser:
         return None
 
 
-def _overlap(text: str, mark: str) -> int:
+def overlap(text: str, mark: str) -> int:
     """How many of the last characters of `text` may be the start of `mark`."""
     return next((size for size in range(min(len(text), len(mark) - 1), 0, -1) if mark.startswith(text[-size:])), 0)
 

@@ -5,8 +5,7 @@ import os
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 from mantus.launch.figures import Figure, record
 from mantus.storage import read_manifest
 from mantus.storage.server import EmbeddedS3
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).parent.parent.parent
 LATEST = ROOT / ".mantus" / "runs" / "latest" / "figures.json"
@@ -66,15 +66,6 @@ def digests(home: Path) -> dict[str, list[tuple[str, str]]]:
     """Task -> the digests of its artifact's files."""
     with store_of(home):
         return {task: [(f.path, f.sha256) for f in read_manifest(uri).files] for task, uri in tasks_of(home).items()}
-
-
-def wait_for(found: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found():
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def task_processes(run: subprocess.Popen[str]) -> dict[str, psutil.Process]:

@@ -26,9 +26,9 @@ from tests.e2e.conftest import (
     store_of,
     task_processes,
     tasks_of,
-    wait_for,
 )
 from tests.release.test_release import damage, row
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(5400)]
 

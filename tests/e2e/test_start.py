@@ -24,9 +24,17 @@ def fastest(*words: str, num: int = 7) -> float:
     return 1000 * min(times)
 
 
+def import_ms() -> float:
+    """Milliseconds that `import mantus` and all it brings take, by Python's own account."""
+    command = [sys.executable, "-X", "importtime", "-c", "import mantus"]
+    report = subprocess.run(command, check=True, capture_output=True, text=True).stderr
+    last = report.strip().splitlines()[-1].split("|")
+    assert last[-1].strip() == "mantus"
+    return int(last[1]) / 1000
+
+
 def test_importing_and_help_are_quick():
-    bare = fastest("-c", "pass")
-    importing, helping = fastest("-c", "import mantus") - bare, fastest("-m", "mantus.cli", "--help")
+    importing, helping = min(import_ms() for _ in range(7)), fastest("-m", "mantus.cli", "--help")
     note("import_mantus", importing, "ms", "< 50")
     note("mantus_help", helping, "ms", "< 300")
     assert importing < 50

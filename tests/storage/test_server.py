@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -16,6 +16,7 @@ import pytest
 from mantus.storage import StoreError, open_store, server
 from mantus.storage.objects import S3Store, s3_client
 from mantus.storage.server import EmbeddedS3
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).parent.parent.parent
 START_BUDGET_S = 5.0
@@ -43,13 +44,6 @@ def servers_on(folder: Path) -> list[psutil.Process]:
         if process.info["name"] == "weed" and any(str(folder) in word for word in process.info["cmdline"] or ()):
             found.append(process)
     return found
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -107,7 +101,7 @@ def test_kill_minus_nine_takes_the_server_along_and_loses_nothing(tmp_path: Path
     """Every write that was acknowledged before the kill is there after it."""
     last = acknowledged(holder, 200)
     holder.send_signal(signal.SIGKILL)
-    wait_until(lambda: not servers_on(tmp_path))
+    assert wait_for(lambda: not servers_on(tmp_path), 5)
     last = max([last, *(int(line) for line in holder.communicate()[0].split())])
     with EmbeddedS3(tmp_path) as environment:
         store = use(environment)

@@ -107,7 +107,7 @@ def read_tools(raw: bytes, name: str) -> dict[str, Any]:
     return stored.model_dump()
 
 
-MIX = (("call", 44), ("result", 26), ("two_steps", 20), ("irrelevance", 6), ("refusal", 4))
+MIX = (("call", 44), ("result", 26), ("two_steps", 20), ("irrelevance", 10), ("refusal", 5))
 """Kinds of exchanges and their weights in training."""
 
 
@@ -247,8 +247,9 @@ class _Book:
         """People open their requests in different ways; training sees these openings."""
         if split != "train" or self.chance.random() < 0.4:
             return text
-        opening = self.chance.choice(OPENINGS)
-        return opening + (text[0].lower() + text[1:] if opening[-2] not in ":.," and text[0] != "I" else text)
+        if text.split()[0].lower() in COMMANDS and self.chance.random() < 0.5:
+            return self.chance.choice(BEFORE_COMMANDS) + text[0].lower() + text[1:]
+        return self.chance.choice(OPENINGS) + text
 
     def _offer(self, needed: Tool) -> list[Tool]:
         """The needed tool among others, in any order; the served ones often together, as the agent offers them."""
@@ -304,7 +305,16 @@ class _Book:
         }
 
 
-OPENINGS = ("Please: ", "Hey, ", "OK. ", "Now ", "Could you ", "Can you ", "I want you to ", "Be so kind and ", "Then ")
+OPENINGS = ("Please: ", "Hey. ", "OK. ", "Now: ", "Next: ", "Well, ")
+BEFORE_COMMANDS = ("Could you ", "Can you ", "I want you to ", "Be so kind and ", "Then ", "Now ")
+COMMANDS = frozenset(
+    """
+    add calculate change check compute convert count create delete erase evaluate find get list look mail make note open
+    plan play print put quote read remove save say schedule search send set show solve start store tell translate turn
+    wake work write
+    """.split()
+)
+"""Words that open a command: only these can stand behind "Could you"."""
 STEP_STARTS = {
     "calculator": ["Compute {expression}", "Calculate {expression}", "Work out {expression}"],
     "file_read": ["Read {path}", "Read the file {path}", "Open {path}"],

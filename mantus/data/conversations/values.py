@@ -49,9 +49,10 @@ class Values:
         return chance.choice(self.words) if chance.random() < 0.8 else made_up(chance)
 
     def phrase(self, chance: random.Random, size: int) -> str:
-        """`size` words, now and then a number among them, now and then as a title."""
+        """`size` words, now and then a number among them, now and then with names in it or as a title."""
         words = [number(chance) if chance.random() < 0.12 else self.word(chance) for _ in range(size)]
-        return " ".join(word.capitalize() for word in words) if chance.random() < 0.1 else " ".join(words)
+        capitals = chance.choice((0, 0, 0, 0, 0, 0, 0.5, 0.5, 1))
+        return " ".join(word.capitalize() if chance.random() < capitals else word for word in words)
 
     def path(self, chance: random.Random) -> str:
         """A file's name."""
