@@ -16,6 +16,8 @@ class TrainingConfig(PhaseConfig):
     """Tokens a step, over all processes."""
     lr: float = Field(default=3e-3, gt=0)
     """Peak learning rate."""
+    embedding_lr: float = Field(default=1.0, ge=0)
+    """Learning rate of embeddings and norms, as a share of `lr`."""
     optimizer: Literal["adamw", "muon"] = "muon"
     """muon: Muon for hidden matrices, AdamW for embeddings and norms."""
     weight_decay: float = Field(default=0.1, ge=0)

@@ -31,6 +31,7 @@ class Plan:
 
     steps: int
     lr: float
+    embedding_lr: float
     optimizer: str
     weight_decay: float
     schedule: str
@@ -70,7 +71,8 @@ class Loop:
     def run(self, trackers: Trackers | None, what: str) -> None:
         """Train to the last step. SystemExit 143 after SIGTERM, RuntimeError when the loss is not finite."""
         interrupt = Interrupt()
-        optimizers = make_optimizers(self.module.inner, self.plan.optimizer, self.plan.lr, self.plan.weight_decay)
+        plan = self.plan
+        optimizers = make_optimizers(self.module.inner, plan.optimizer, plan.lr, plan.weight_decay, plan.embedding_lr)
         peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
         start = self._resume(optimizers)
         module: nn.Module = torch.compile(self.module) if self.plan.compile else self.module  # type: ignore[assignment]

@@ -12,20 +12,23 @@ from torch import nn
 BETAS = (0.9, 0.95)
 
 
-def make_optimizers(model: nn.Module, name: str, lr: float, weight_decay: float) -> list[torch.optim.Optimizer]:
+def make_optimizers(
+    model: nn.Module, name: str, lr: float, weight_decay: float, embedding_lr: float = 1.0
+) -> list[torch.optim.Optimizer]:
     """Optimisers for a model; norms and embeddings are not decayed.
 
     name: `adamw`, or `muon` (its updates are scaled to AdamW's size, so that one learning rate serves both).
+    embedding_lr: the learning rate of embeddings and norms, as a share of `lr`.
     """
     hidden = [p for n, p in model.named_parameters() if p.dim() == 2 and "embed" not in n and "lm_head" not in n]
     chosen = {id(p) for p in hidden}
     rest = [p for p in model.parameters() if id(p) not in chosen]
     plain: dict[str, Any] = {"lr": lr, "betas": BETAS, "fused": True}
+    others: dict[str, Any] = {"params": rest, "lr": lr * embedding_lr, "weight_decay": 0.0}
     if name == "muon":
         muon = torch.optim.Muon(hidden, lr=lr, weight_decay=weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw")
-        return [muon, torch.optim.AdamW(rest, weight_decay=0.0, **plain)]
-    groups = [{"params": hidden, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    return [torch.optim.AdamW(groups, **plain)]
+        return [muon, torch.optim.AdamW([others], **plain)]
+    return [torch.optim.AdamW([{"params": hidden, "weight_decay": weight_decay}, others], **plain)]
 
 
 def learning_rate(step: int, steps: int, warmup: int, schedule: str, decay_share: float) -> float:

@@ -21,6 +21,9 @@ class SftConfig(TrainingConfig):
     """Conversations (chatdata, tooldata)."""
     weights: list[float] = Field(default_factory=list)
     """For each of `data` the share of its rows to use; empty: all."""
+    embedding_lr: float = Field(default=0.1, ge=0)
+    """Learning rate of embeddings and norms, as a share of `lr`. Low, since Adam moves the rows of tokens that no
+    answer holds as far as all others, and a model that has forgotten a token cannot copy it."""
     steps: int = Field(default=0, ge=0)
     """Optimiser steps; 0: as many as `epochs` needs."""
     epochs: float = Field(default=1.0, gt=0)

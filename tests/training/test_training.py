@@ -13,10 +13,13 @@ import psutil
 import pytest
 import torch
 
+from mantus.model.config import resolve_size
+from mantus.model.transformer import Transformer
 from mantus.storage import fetch
 from mantus.storage.artifact import cache_root
 from mantus.training.batches import Conversations, Sequences
 from mantus.training.loss import IGNORE, LinearCrossEntropy
+from mantus.training.optim import make_optimizers
 from mantus.training.pretrain import PretrainConfig, run
 from tests.conftest import SMALL
 
@@ -68,6 +71,18 @@ def test_killed_and_resumed_the_weights_are_the_same(inputs, tmp_path: Path):
 def test_zero_steps_write_the_initial_model(inputs):
     made = run(PretrainConfig(**inputs, **{**SMALL, "steps": 0}))
     assert (fetch(made.uri) / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("name", ["muon", "adamw"])
+def test_embeddings_and_norms_have_a_learning_rate_of_their_own(name):
+    model = Transformer(resolve_size("nano", 320, num_layers=1))
+    optimizers = make_optimizers(model, name, 0.01, 0.1, embedding_lr=0.1)
+    rates = {
+        id(p): group["lr"] for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]
+    }
+    for label, parameter in model.named_parameters():
+        hidden = parameter.dim() == 2 and "embed" not in label
+        assert rates[id(parameter)] == pytest.approx(0.01 if hidden else 0.001), label
 
 
 def test_a_wrong_size_is_said_before_anything_starts(inputs):
