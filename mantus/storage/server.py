@@ -23,6 +23,7 @@ from mantus.processes import start_child
 from mantus.storage.objects import S3Store, StoreError, s3_client
 
 PROGRAM = "weed"
+LOOPBACK = "127.0.0.1"
 LISTENERS = (
     "master.port",
     "master.port.grpc",
@@ -34,8 +35,8 @@ LISTENERS = (
     "s3.port.grpc",
 )
 OPTIONS = (
-    "-ip=127.0.0.1",
-    "-ip.bind=127.0.0.1",
+    f"-ip={LOOPBACK}",
+    f"-ip.bind={LOOPBACK}",
     "-filer",
     "-s3",
     "-s3.iam=false",
@@ -58,12 +59,14 @@ class EmbeddedS3:
     """Context manager: a SeaweedFS server on free loopback ports; yields the AWS_* environment that reaches it.
 
     folder: where data and log stay between runs; one server at a time.  bucket: made when absent.
+    host: the address at which S3 answers, so that pods of a test cluster reach it. Its gRPC port, which asks nobody
+    for credentials, is there too: trusted networks only. What stands behind S3 stays on loopback.
     The server ends with the block, and with this process however that ends (on Linux, where the thread that
     entered the block must outlive it).  Credentials are new at each start.  StoreError when it cannot start.
     """
 
-    def __init__(self, folder: Path, bucket: str = "mantus") -> None:
-        self.folder, self.bucket = folder.absolute(), bucket
+    def __init__(self, folder: Path, bucket: str = "mantus", host: str = LOOPBACK) -> None:
+        self.folder, self.bucket, self.host = folder.absolute(), bucket, host
         self.log = self.folder / "server.log"
         self.process: subprocess.Popen[Any] | None = None
         self._lock: IO[bytes] | None = None
@@ -91,7 +94,7 @@ class EmbeddedS3:
             environment = {
                 "AWS_ACCESS_KEY_ID": secrets.token_hex(10),
                 "AWS_SECRET_ACCESS_KEY": secrets.token_urlsafe(30),
-                "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._ports['s3.port']}",
+                "AWS_ENDPOINT_URL": f"http://{self.host}:{self._ports['s3.port']}",
                 "AWS_DEFAULT_REGION": "us-east-1",
             }
             self._launch(program, environment)
@@ -108,7 +111,7 @@ class EmbeddedS3:
         descriptor = os.open(identities, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with open(descriptor, "w", encoding="ascii") as stream:
             json.dump(_identities(environment), stream)
-        places = (f"-dir={data}", f"-s3.config={identities}")
+        places = (f"-dir={data}", f"-s3.config={identities}", f"-s3.ip.bind={self.host}")
         ports = (f"-{name}={port}" for name, port in self._ports.items())
         assert self._lock is not None
         with self.log.open("wb") as log:
@@ -129,7 +132,7 @@ class EmbeddedS3:
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
-                _ask(self._ports["s3.port"])
+                _ask(self.host, self._ports["s3.port"])
                 S3Store(self.bucket, "", s3_client(environment)).ensure_bucket()
             except (OSError, HTTPException):
                 time.sleep(0.05)
@@ -207,9 +210,9 @@ def _environment() -> dict[str, str]:
     return {**kept, "GOMEMLIMIT": "150MiB"}
 
 
-def _ask(port: int) -> None:
+def _ask(host: str, port: int) -> None:
     """Any answer over HTTP will do. A stranger that holds the port in silence costs a second, not boto3's minutes."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=1)
+    connection = HTTPConnection(host, port, timeout=1)
     try:
         connection.request("GET", "/")
         connection.getresponse()
@@ -222,7 +225,7 @@ def _free_ports(num: int) -> list[int]:
     sockets = [socket.socket() for _ in range(num)]
     try:
         for item in sockets:
-            item.bind(("127.0.0.1", 0))
+            item.bind((LOOPBACK, 0))
         return [item.getsockname()[1] for item in sockets]
     finally:
         for item in sockets:
