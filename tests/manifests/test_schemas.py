@@ -36,7 +36,12 @@ RUNTIME = record(
     **{part: {} for part in POD_PARTS},
 )
 SPECS: dict[str, dict[str, Any]] = {
-    "PodMonitor": record(["selector"], selector=SELECTOR, podMetricsEndpoints=rows(ENDPOINT)),
+    "PodMonitor": record(
+        ["selector"],
+        selector=SELECTOR,
+        scrapeProtocols=rows({"enum": ["PrometheusText0.0.4"]}),
+        podMetricsEndpoints=rows(ENDPOINT),
+    ),
     "PrometheusRule": record(["groups"], groups=rows(record(["name", "rules"], name=TEXT, rules=rows(RULE)))),
     "ServingRuntime": RUNTIME,
     "ClusterServingRuntime": RUNTIME,
