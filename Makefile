@@ -6,10 +6,10 @@ READY := $(VENV)/.ready
 RECIPE ?= recipes/laptop.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run serve agent compile test e2e readme lint type format clean
+.PHONY: help setup run serve agent compile images test e2e e2e-cluster readme lint type format clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## make the virtual environment and install Mantus with its pinned dependencies
 
@@ -30,12 +30,18 @@ agent: $(READY) ## talk to the agent (needs `make serve` in another terminal)
 compile: $(READY) ## write the pipelines as KFP IR YAML to build/pipelines
 	$(BIN)/mantus compile
 
+images: $(READY) ## build the images that have changed, with podman or docker, and print their sizes
+	$(BIN)/python -m images.build
+
 test: $(READY) ## lint, types and the fast tests
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 	$(BIN)/python -m pytest -m "not slow"
 
-e2e: $(READY) ## the slow proofs: runs, kills, bad input; writes .mantus/runs/latest/figures.json
+e2e: $(READY) ## the slow proofs: runs, kills, bad input, and the cluster's; writes .mantus/runs/latest/figures.json
 	$(BIN)/python -m pytest -m slow
+
+e2e-cluster: $(READY) ## of these the images' and the cluster's (needs root and the kit in MANTUS_CLUSTER_KIT)
+	$(BIN)/python -m pytest -m slow tests/images tests/cluster
 
 readme: $(READY) ## put the last run's figures and picture into README.md
 	$(BIN)/python benchmarks/readme.py
