@@ -11,6 +11,8 @@ from pydantic import Field
 
 from mantus.storage import ArtifactURI, Manifest, PhaseConfig, Work, execute
 
+NOTE = "From text to an agent, by one pipeline; every number is from this run."
+
 
 class ReportConfig(PhaseConfig):
     """Settings of `mantus report`."""
@@ -36,19 +38,20 @@ def run(config: ReportConfig) -> Manifest:
     return execute("report", config, produce)
 
 
-def page(title: str, found: dict[str, Any], manifests: list[Manifest]) -> str:
-    """The whole HTML document."""
+def page(title: str, found: dict[str, Any], manifests: list[Manifest], note: str = NOTE) -> str:
+    """The whole HTML document: the sections for what is in `found`, the figures and lineage of `manifests`."""
     from mantus.report import sections
 
     style = files("mantus.report").joinpath("style.css").read_text(encoding="utf-8")
     parts = (sections.corpus, sections.training, sections.evaluation, sections.release, sections.transcripts)
     cards = "".join(card for part in parts for card in part(found))
+    lineage = sections.lineage(manifests) if len(manifests) > 1 else ""
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<style>{style}</style><main><h1>{escape(title)}</h1>"
-        "<p>From text to an agent, by one pipeline; every number is from this run.</p>"
-        f'{_tiles(manifests)}<div class="grid2">{cards}{sections.lineage(manifests)}</div></main></html>\n'
+        f"<p>{escape(note)}</p>"
+        f'{_tiles(manifests)}<div class="grid2">{cards}{lineage}</div></main></html>\n'
     )
 
 

@@ -53,23 +53,25 @@ def verdict(holds: bool | None) -> bytes:
     return b'<span class="good">holds</span>' if holds else b'<span class="bad">fails</span>'
 
 
-def corpus(found: Found) -> Iterator[str]:
-    """The waterfall from what was collected to what was kept, sources, licences."""
-    steps: list[tuple[str, float, str]] = []
+def steps(found: Found) -> Iterator[tuple[str, int, int]]:
+    """The waterfall from what was collected to what was kept: (step or reason of a drop, documents, bytes)."""
     for kind, name in (("corpus", "collected"), ("clean", "after cleaning"), ("dedup", "after deduplication")):
         for manifest, _ in found.get(kind, ()):
-            stats = manifest.stats
-            for reason, drop in stats.get("dropped", {}).items():
+            for reason, drop in manifest.stats.get("dropped", {}).items():
                 if isinstance(drop, dict):
-                    shown = f"{drop['documents']:,} docs, {megabytes(drop['bytes'])}"
-                    steps.append((f"- {reason}", drop["bytes"], shown))
-            steps.append((name, stats["bytes"], f"{stats['documents']:,} docs, {megabytes(stats['bytes'])}"))
+                    yield f"- {reason}", drop["documents"], drop["bytes"]
+            yield name, manifest.stats["documents"], manifest.stats["bytes"]
+
+
+def corpus(found: Found) -> Iterator[str]:
+    """The waterfall, sources, licences."""
+    rows = [(name, size, f"{documents:,} docs, {megabytes(size)}") for name, documents, size in steps(found)]
     yield card(
         "Corpus, step by step",
-        bars("Bytes of corpus after each step", steps),
+        bars("Bytes of corpus after each step", rows),
         "What is left, and every reason for a drop.",
     )
-    rows = [
+    sources = [
         (name, entry["documents"], megabytes(entry["bytes"]))
         for manifest, _ in found.get("dedup", ())
         for name, entry in manifest.stats.get("sources", {}).items()
@@ -79,7 +81,7 @@ def corpus(found: Found) -> Iterator[str]:
         for manifest, _ in found.get("corpus", ())
         for name, entry in manifest.stats.get("licenses", {}).items()
     ]
-    body = table(("source", "documents", "size"), rows) + table(("licence", "documents", "size"), licences)
+    body = table(("source", "documents", "size"), sources) + table(("licence", "documents", "size"), licences)
     yield card("Sources and licences", body)
 
 
