@@ -13,6 +13,7 @@ from pydantic import Field
 
 from mantus.evaluation.scores import Score
 from mantus.storage import ArtifactURI, Manifest, PhaseConfig, Reference, Work, execute
+from mantus.storage.phase import RUNTIME
 
 MAX_SAMPLES = 200
 
@@ -38,6 +39,10 @@ class EvaluateConfig(PhaseConfig):
     """Cloze questions."""
     max_rows: int = Field(default=300, ge=1)
     """Tool conversations of each split to ask."""
+    max_bits_per_byte: float = Field(default=0.0, ge=0, json_schema_extra=RUNTIME)
+    """The pipeline's gate: most bits per byte of held-out text; 0: fewer than xz -9e needs for the same bytes."""
+    min_scores: dict[str, float] = Field(default_factory=dict, json_schema_extra=RUNTIME)
+    """The pipeline's gate: least value of scores, such as {seen_tools.tool_selection: 0.9}."""
 
 
 def run(config: EvaluateConfig) -> Manifest:
