@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+import mantus
 from mantus.launch.phases import PHASES, parse_config
 
 SECTIONS: dict[str, str] = {
@@ -19,11 +20,23 @@ SECTIONS: dict[str, str] = {
 }
 """Section of a recipe -> the phase whose config it holds."""
 
+SHIPPED = Path(mantus.__file__).parent.parent / "recipes"
+"""The recipes that come with Mantus: in the checkout, or beside the installed package."""
+
+
+def defaults() -> dict[str, dict[str, Any]]:
+    """Every section as the laptop's recipe has it: the defaults of the pipelines' parameters."""
+    recipe = load_recipe(str(SHIPPED / "laptop.yaml"), [])
+    return {section: recipe.get(section) or {} for section in SECTIONS}
+
 
 def load_recipe(path: str, overrides: list[str]) -> dict[str, Any]:
-    """The recipe's sections with `a.b=c` overrides applied. ValueError names file, section or override."""
-    file = Path(path)
-    if not file.is_file():
+    """The recipe's sections with `a.b=c` overrides applied. ValueError names file, section or override.
+
+    A relative path counts from the current folder, else `recipes/...` from where Mantus is installed.
+    """
+    file = next((place for place in (Path(path), SHIPPED.parent / path) if place.is_file()), None)
+    if file is None:
         raise ValueError(f"--config {path}: no such file; recipes are in recipes/")
     try:
         recipe = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
