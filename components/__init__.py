@@ -1,6 +1,8 @@
-"""KFP components, one folder a phase: unpack arguments, call the phase, fill the output artifact."""
+"""KFP components, one folder a phase: unpack arguments, call the phase, fill and show what came of it."""
 
 import os
 
-IMAGE = os.environ.get("MANTUS_IMAGE", "mantus-python:0.1.0")
+import mantus
+
+IMAGE = os.environ.get("MANTUS_IMAGE", f"mantus-python:{mantus.__version__}")
 """The image that components run in; it has mantus installed. Set MANTUS_IMAGE when compiling to use another."""

@@ -1,20 +1,29 @@
 """Component: sources -> corpus."""
 
 from kfp import dsl
-from kfp.dsl import Dataset, Output
+from kfp.dsl import Dataset, Markdown, Output
 
 from components import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def collect(config: dict, store: str, out: Output[Dataset]):
+def collect(
+    config: dict,
+    store: str,
+    cluster: dict,
+    out: Output[Dataset],
+    page: Output[Markdown],
+):
     """Read sources (WARC, Wikipedia, git, files) into a corpus.
 
     Args:
         config: Settings of the phase `collect` (see docs/phases.md).
         store: Where artifacts go, s3://bucket/prefix.
-        out: The artifact made, or found by its content key.
+        cluster: How phases run on a cluster (see `Cluster` in docs/phases.md); empty: here, in this pod.
+        out: Points at the artifact made, or found by its content key.
+        page: The waterfall: what was read, every reason for a drop, what is left.
     """
     from mantus.launch.component import perform
+    from mantus.report.show import show
 
-    perform("collect", config, store, out, {})
+    show(perform("collect", config, store, out, {}, cluster), markdown=page)

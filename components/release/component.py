@@ -1,7 +1,7 @@
 """Component: model -> release and the gate's verdict."""
 
 from kfp import dsl
-from kfp.dsl import Artifact, Dataset, Input, Model, Output
+from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Model, Output
 
 from components import IMAGE
 
@@ -14,7 +14,10 @@ def release(
     tools: Input[Dataset],
     config: dict,
     store: str,
+    cluster: dict,
     out: Output[Artifact],
+    metrics: Output[Metrics],
+    quality: Output[HTML],
 ) -> str:
     """Quantise to int8, export, and measure through the engine that serves.
 
@@ -25,13 +28,17 @@ def release(
         tools: Tool conversations; the same.
         config: Settings of the phase `release` (see docs/phases.md).
         store: Where artifacts go, s3://bucket/prefix.
-        out: The artifact made, or found by its content key.
+        cluster: How phases run on a cluster (see `Cluster` in docs/phases.md); empty: here, in this pod.
+        out: Points at the artifact made, or found by its content key.
+        metrics: Its numbers.
+        quality: Every variant's size and quality, and what the gate said.
 
     Returns:
         The gate's verdict: passed or refused.
     """
     from mantus.launch.component import perform
+    from mantus.report.show import show
 
-    inputs = {"model": model.uri, "tokens": tokens.uri, "data": [chat.uri, tools.uri]}
-    manifest = perform("release", config, store, out, inputs)
-    return str(manifest.stats["verdict"])
+    made = perform("release", config, store, out, {"model": model, "tokens": tokens, "data": [chat, tools]}, cluster)
+    show(made, metrics, quality)
+    return str(made.stats["verdict"])

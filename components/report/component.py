@@ -1,7 +1,7 @@
 """Component: all artifacts of a run -> one page."""
 
 from kfp import dsl
-from kfp.dsl import Artifact, Dataset, Input, Model, Output
+from kfp.dsl import HTML, Artifact, Dataset, Input, Model, Output
 
 from components import IMAGE
 
@@ -24,7 +24,9 @@ def report(
     transcripts: Input[Artifact],
     config: dict,
     store: str,
+    cluster: dict,
     out: Output[Artifact],
+    page: Output[HTML],
 ):
     """Draw one page from all artifacts of a run.
 
@@ -45,31 +47,14 @@ def report(
         transcripts: The agent's transcripts.
         config: Settings of the phase `report` (see docs/phases.md).
         store: Where artifacts go, s3://bucket/prefix.
-        out: The artifact made, or found by its content key.
+        cluster: How phases run on a cluster (see `Cluster` in docs/phases.md); empty: here, in this pod.
+        out: Points at the artifact made, or found by its content key.
+        page: The page itself.
     """
     from mantus.launch.component import perform
+    from mantus.report.show import show
 
-    perform(
-        "report",
-        config,
-        store,
-        out,
-        {
-            "artifacts": [
-                collected.uri,
-                cleaned.uri,
-                deduplicated.uri,
-                tokenizer.uri,
-                tokens.uri,
-                pretrained.uri,
-                chat.uri,
-                chat_model.uri,
-                tools.uri,
-                tool_model.uri,
-                evaluation.uri,
-                release_folder.uri,
-                endpoint_evaluation.uri,
-                transcripts.uri,
-            ]
-        },
-    )
+    corpora = [collected, cleaned, deduplicated, tokenizer, tokens]
+    models = [pretrained, chat, chat_model, tools, tool_model]
+    results = [evaluation, release_folder, endpoint_evaluation, transcripts]
+    show(perform("report", config, store, out, {"artifacts": corpora + models + results}, cluster), html=page)

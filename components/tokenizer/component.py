@@ -1,14 +1,21 @@
 """Component: corpus -> tokenizer."""
 
 from kfp import dsl
-from kfp.dsl import Artifact, Dataset, Input, Output
+from kfp.dsl import Artifact, Dataset, Input, Metrics, Output
 
 from components import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def tokenizer(
-    corpus: Input[Dataset], chat: Input[Dataset], tools: Input[Dataset], config: dict, store: str, out: Output[Artifact]
+    corpus: Input[Dataset],
+    chat: Input[Dataset],
+    tools: Input[Dataset],
+    config: dict,
+    store: str,
+    cluster: dict,
+    out: Output[Artifact],
+    metrics: Output[Metrics],
 ):
     """Train a byte-level BPE tokenizer.
 
@@ -18,8 +25,12 @@ def tokenizer(
         tools: Tool conversations, likewise.
         config: Settings of the phase `tokenizer` (see docs/phases.md).
         store: Where artifacts go, s3://bucket/prefix.
-        out: The artifact made, or found by its content key.
+        cluster: How phases run on a cluster (see `Cluster` in docs/phases.md); empty: here, in this pod.
+        out: Points at the artifact made, or found by its content key.
+        metrics: Its numbers.
     """
     from mantus.launch.component import perform
+    from mantus.report.show import show
 
-    perform("tokenizer", config, store, out, {"corpus": corpus.uri, "extra": [chat.uri, tools.uri]})
+    inputs = {"corpus": corpus, "extra": [chat, tools]}
+    show(perform("tokenizer", config, store, out, inputs, cluster), metrics)

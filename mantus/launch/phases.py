@@ -47,6 +47,7 @@ PHASES: dict[str, Phase] = {
     "evaluate": Phase("mantus.evaluation.run", "EvaluateConfig", "measure a model or an endpoint"),
     "release": Phase("mantus.release.run", "ReleaseConfig", "quantise, export, and pass or refuse at the gate"),
     "agent": Phase("mantus.agent.run", "AgentConfig", "let the agent solve its tasks with tools"),
+    "deploy": Phase("mantus.launch.deploy", "DeployConfig", "serve a release on a cluster behind KServe"),
     "report": Phase("mantus.report.run", "ReportConfig", "draw one page from the artifacts of a run"),
 }
 

@@ -90,4 +90,4 @@ def test_help_shows_every_field_and_what_it_means(verb: str, capsys: pytest.Capt
 
 def test_the_page_of_fields_is_up_to_date():
     page = (ROOT / "docs" / "phases.md").read_text(encoding="utf-8")
-    assert page == reference(), "run: python -m mantus.launch.reference docs/phases.md"
+    assert page == reference(), "run: python -m mantus.launch.reference"
