@@ -13,11 +13,13 @@ import mantus
 RECIPE = "recipes/laptop.yaml"
 
 COMMANDS: dict[str, str] = {
-    "run": "run the whole pipeline on this machine",
+    "run": "run the whole pipeline on this machine, its phases as jobs of a cluster where asked",
     "serve": "serve a release behind an OpenAI-compatible endpoint",
+    "deploy": "serve a release on a cluster behind KServe: canary, smoke test, promotion or the old one again",
+    "doctor": "say what this machine, or a cluster, lacks for a run",
     "agent": "talk to the agent, or ask it one question",
     "gc": "remove half-written artifacts from a store",
-    "compile": "write the pipelines as KFP IR YAML",
+    "compile": "write the pipelines as KFP IR YAML and as objects for `kubectl apply`",
     "lm-eval": "lm-evaluation-harness with `--model mantus` known to it",
 }
 
@@ -60,12 +62,21 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _commands() -> dict[str, Callable[[list[str]], int]]:
-    return {"run": _run, "serve": _serve, "agent": _agent, "gc": _gc, "compile": _compile, "lm-eval": _lm_eval}
+    return {
+        "run": _run,
+        "serve": _serve,
+        "deploy": _deploy,
+        "doctor": _doctor,
+        "agent": _agent,
+        "gc": _gc,
+        "compile": _compile,
+        "lm-eval": _lm_eval,
+    }
 
 
 def _overview() -> str:
     lines = ["usage: mantus <verb> [--config recipe.yaml] [--set section.field=value] ...", "", "phases:"]
-    lines += [f"  {verb:<10} {summary}" for verb, summary in _phase_summaries() if verb != "agent"]
+    lines += [f"  {verb:<10} {summary}" for verb, summary in _phase_summaries() if verb not in COMMANDS]
     lines += ["", "more:", *(f"  {verb:<10} {summary}" for verb, summary in COMMANDS.items())]
     return "\n".join([*lines, "", "`mantus <verb> --help` shows its fields."])
 
@@ -96,6 +107,7 @@ def _phase(verb: str, words: list[str]) -> int:
 
 def _run(words: list[str]) -> int:
     """Run the whole pipeline here."""
+    from mantus.launch.cluster import read_cluster
     from mantus.launch.flags import Parser
     from mantus.launch.recipe import check_recipe, load_recipe
 
@@ -104,9 +116,12 @@ def _run(words: list[str]) -> int:
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", help="one field, dotted")
     parser.add_argument("--home", default=".mantus", help="folder for everything made (default %(default)s)")
     parser.add_argument("--store", default="", help="s3://bucket/prefix instead of the embedded S3 server")
+    parser.add_argument("--cluster", default="", metavar="FILE|JSON", help="cluster settings: phases run as jobs there")
+    parser.add_argument("--name", default="", help="name of the run (default: the time)")
     parser.add_argument("--dry-run", "--print-config", action="store_true", help="print the checked recipe and stop")
     given = parser.parse_args(words)
     recipe = load_recipe(given.config, given.set)
+    cluster = read_cluster(given.cluster) if given.cluster else {}
     if given.dry_run:
         print(json.dumps(check_recipe(recipe), indent=1))
         return 0
@@ -114,7 +129,7 @@ def _run(words: list[str]) -> int:
     from mantus.launch.summary import conclude
 
     print(f"mantus run: {given.config}; everything goes to {given.home}/", flush=True)
-    with run_pipeline(recipe, Path(given.home), given.store) as outcome:
+    with run_pipeline(recipe, Path(given.home), given.store, cluster, given.name) as outcome:
         return conclude(outcome, Path(given.home))
 
 
@@ -131,6 +146,37 @@ def _serve(words: list[str]) -> int:
 
     serve(given.config)
     return 0
+
+
+def _deploy(words: list[str]) -> int:
+    """Bring a release behind an InferenceService."""
+    from mantus.launch.deploy import DeployConfig, run
+    from mantus.launch.flags import read_flags
+
+    given = read_flags("deploy", COMMANDS["deploy"], DeployConfig, words, "deploy")
+    if given.show_only:
+        print(json.dumps(given.config.model_dump(mode="json"), indent=1))
+        return 0
+    manifest = run(given.config)
+    shown = {"uri": manifest.uri, "stats": manifest.stats}
+    print(json.dumps(shown) if given.json else f"{manifest.stats['outcome']} {manifest.stats['endpoint']}")
+    return 0
+
+
+def _doctor(words: list[str]) -> int:
+    """Check this machine, or a cluster; exit 1 when something lacks."""
+    from mantus.launch.cluster import parse_cluster, read_cluster
+    from mantus.launch.doctor import diagnose, lacking, table
+    from mantus.launch.flags import Parser
+
+    parser = Parser("mantus doctor", description=COMMANDS["doctor"])
+    parser.add_argument("--cluster", default="", metavar="FILE|JSON", help="cluster settings: check that cluster")
+    parser.add_argument("--store", default="", help="s3://bucket/prefix or file:///path that has to be writable")
+    parser.add_argument("--json", action="store_true", help="print the checks as JSON")
+    given = parser.parse_args(words)
+    checks = diagnose(parse_cluster(read_cluster(given.cluster)) if given.cluster else None, given.store)
+    print(json.dumps([check.row() for check in checks]) if given.json else table(checks))
+    return 1 if lacking(checks) else 0
 
 
 def _agent(words: list[str]) -> int:
@@ -157,15 +203,18 @@ def _gc(words: list[str]) -> int:
 
 
 def _compile(words: list[str]) -> int:
-    """Write every pipeline as IR YAML."""
+    """Write every pipeline as IR YAML, and as Kubernetes objects."""
     from mantus.launch.flags import Parser
 
     parser = Parser("mantus compile", description=COMMANDS["compile"])
     parser.add_argument("--out", default="build/pipelines", help="folder (default %(default)s)")
+    parser.add_argument("--image", default="", help="the pipelines' image (default: MANTUS_IMAGE, else ours)")
+    parser.add_argument("--pinned", action="store_true", help="refuse an image without a fixed tag or digest")
+    parser.add_argument("--namespace", default="", help="namespace of the Kubernetes objects (default: none is named)")
     given = parser.parse_args(words)
     from mantus.launch.compile import compile_pipelines
 
-    for path in compile_pipelines(Path(given.out)):
+    for path in compile_pipelines(Path(given.out), given.image, given.pinned, given.namespace):
         print(path)
     return 0
 

@@ -93,6 +93,9 @@ def test_the_version(run: Run):
         ("gc --store ftp://x", "store 'ftp://x': expected"),
         ("gc --store x --older-than never", "gc: .*'never'"),
         ("compile --inn x", "compile: .*--inn x"),
+        ("compile --out x --pinned --image mantus:latest", "--image mantus:latest: tag 'latest' .*digest"),
+        ("run --cluster nowhere.yaml", "--cluster nowhere.yaml: no such file"),
+        ('run --cluster {"nodez":1}', r"cluster\.nodez: "),
     ],
 )
 def test_what_the_user_got_wrong_is_one_line_that_names_it(run: Run, words: str, named: str):
@@ -159,11 +162,12 @@ def test_garbage_goes_and_an_empty_store_has_none(run: Run, tmp_path: Path):
 
 
 def test_the_pipelines_are_written_where_asked(run: Run, tmp_path: Path):
-    code, out, _ = run("compile", "--out", str(tmp_path / "a" / "b"))
+    folder = tmp_path / "a" / "b"
+    code, out, _ = run("compile", "--out", str(folder), "--image", "mantus-python:7", "--pinned")
     assert code == 0
-    [path] = out.split()
-    assert Path(path) == tmp_path / "a" / "b" / "life.yaml"
-    assert yaml.safe_load(Path(path).read_text())["pipelineInfo"]["name"] == "mantus-life"
+    paths = [Path(line) for line in out.split()]
+    assert paths[:2] == [folder / "life.yaml", folder / "kubernetes" / "life.yaml"]
+    assert next(yaml.safe_load_all(paths[0].read_text()))["pipelineInfo"]["name"] == "mantus-life"
 
 
 def write_rows(folder: Path) -> dict[str, str]:

@@ -1,8 +1,10 @@
 """Run the life pipeline on this machine: kfp.local, an embedded S3 server, one tidy line a task.
 
-It knows the pipeline object and the events of its tasks, not what any phase does.
+It knows the pipeline object and the events of its tasks, not what any phase does. With cluster settings the same tasks
+have their phases made by jobs of a cluster; the pipeline still runs here.
 """
 
+import copy
 import json
 import os
 import sys
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from mantus.console import EVENT_MARK
+from mantus.launch.cluster import parse_cluster
 from mantus.launch.memory import peak_memory
 from mantus.launch.recipe import check_recipe
 
@@ -122,15 +125,20 @@ class Outcome:
 
 
 @contextmanager
-def run_pipeline(recipe: dict[str, Any], home: Path, store: str = "") -> Iterator[Outcome]:
+def run_pipeline(
+    recipe: dict[str, Any], home: Path, store: str = "", cluster: dict[str, Any] | None = None, name: str = ""
+) -> Iterator[Outcome]:
     """Run the life pipeline with a recipe; what came of it, with its store still up while the block lasts.
 
     home: folder for everything this makes (`.mantus`).  store: where artifacts go; '' starts the embedded S3 server
-    beneath `home`.  ValueError when the recipe is wrong, before anything has started.
+    beneath `home`.  cluster: settings of a cluster whose jobs make the phases (see `Cluster`).  name: of the run, ''
+    gives it the time's.  ValueError when recipe, cluster or store are wrong, before anything has started.
     """
-    sections = check_recipe(recipe)
-    folder = home / "runs" / datetime.now().strftime("%Y%m%d-%H%M%S")
+    arguments: dict[str, Any] = {**check_recipe(recipe), "cluster": check_cluster(cluster or {}, store, recipe)}
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    folder = home / "runs" / stamp
     folder.mkdir(parents=True, exist_ok=True)
+    os.environ["MANTUS_RUN"] = name or stamp
     os.environ.setdefault("MANTUS_CACHE", str((home / "cache").absolute()))
     os.environ["MANTUS_EVENTS"] = "1"
     os.environ["MANTUS_RUNNER_PID"] = str(os.getpid())
@@ -138,11 +146,31 @@ def run_pipeline(recipe: dict[str, Any], home: Path, store: str = "") -> Iterato
     with _store(home, store or recipe.get("store", "")) as uri:
         with (folder / "run.log").open("w", encoding="utf-8") as log, peak_memory() as memory:
             screen = Screen(log, sys.stdout)
-            _execute(sections, uri, folder, screen)
+            _execute({**arguments, "store": uri}, folder, screen)
         yield Outcome(folder, time.monotonic() - start, memory.peak_bytes, screen.tasks)
 
 
-def _execute(sections: dict[str, dict[str, Any]], store: str, folder: Path, screen: Screen) -> None:
+def check_cluster(cluster: dict[str, Any], store: str, recipe: dict[str, Any]) -> dict[str, Any]:
+    """The settings when they are right. ValueError names what is wrong, or that pods could not reach the store."""
+    place = parse_cluster(cluster)
+    uri = store or str(recipe.get("store", ""))
+    if place.executor and not uri.startswith("s3://"):
+        said = f"{uri} is of this machine" if uri else "the embedded server is of this machine"
+        raise ValueError(f"--cluster: {said}; give --store s3://bucket/prefix (AWS_* for it) that the pods reach")
+    return cluster
+
+
+def without_retries(pipeline: Any) -> Any:
+    """A copy of a pipeline object whose tasks are tried once: a person is here, and a wrong recipe stays wrong."""
+    alone = copy.deepcopy(pipeline)
+    spec = alone.pipeline_spec
+    for component in (spec.root, *spec.components.values()):
+        for task in component.dag.tasks.values():
+            task.ClearField("retry_policy")
+    return alone
+
+
+def _execute(arguments: dict[str, Any], folder: Path, screen: Screen) -> None:
     """Run the pipeline object; a failed task leaves its line in `screen`."""
     import warnings
 
@@ -160,7 +188,7 @@ def _execute(sections: dict[str, dict[str, Any]], store: str, folder: Path, scre
     )
     real, sys.stdout = sys.stdout, screen
     try:
-        life(store=store, **sections)
+        without_retries(life)(**arguments)
     except RuntimeError as error:
         screen.log.write(f"{error}\n")
         if not any(task.error for task in screen.tasks.values()):

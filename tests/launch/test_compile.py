@@ -1,121 +1,47 @@
-"""The pipeline as KFP's compiler writes it: parameters, images, order, the gate's condition, documented inputs."""
+"""Compiling: the image that pipelines name, what --pinned refuses, the objects for `kubectl apply`."""
 
-import importlib
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from kfp.dsl.python_component import PythonComponent
 
-from components import IMAGE
-from mantus.launch.compile import compile_pipelines
-from mantus.launch.recipe import SECTIONS
+from mantus.launch.compile import PIPELINES, check_pinned, compile_pipelines, objects
 
-ROOT = Path(__file__).parent.parent.parent
-FOLDERS = sorted(path.parent.name for path in (ROOT / "components").glob("*/component.py"))
-AFTER_THE_GATE = {"evaluate_release", "agent", "report"}
-
-Node = dict[str, Any]
+DIGEST = f"registry.example/mantus-python@sha256:{'0' * 64}"
 
 
-@pytest.fixture(scope="module")
-def life(tmp_path_factory: pytest.TempPathFactory) -> Node:
-    """The compiled pipeline."""
-    [path] = compile_pipelines(tmp_path_factory.mktemp("compiled"))
-    assert path.name == "life.yaml"
-    found: Node = next(yaml.safe_load_all(path.read_text()))
-    return found
+@pytest.mark.parametrize("image", ["mantus", "registry.example:5000/mantus", "r.example/mantus:latest"])
+def test_a_floating_image_is_refused_in_one_line(image: str, tmp_path: Path):
+    with pytest.raises(ValueError, match=f"^--image {image}: .*digest") as refused:
+        compile_pipelines(tmp_path, image, pinned=True)
+    assert "\n" not in str(refused.value)
+    assert not list(tmp_path.iterdir())
 
 
-def containers(life: Node) -> dict[str, Node]:
-    return {name: executor["container"] for name, executor in life["deploymentSpec"]["executors"].items()}
+@pytest.mark.parametrize("image", ["mantus:1", "registry.example:5000/mantus:1.2", DIGEST])
+def test_a_fixed_image_passes(image: str):
+    check_pinned(image)
 
 
-def dags(life: Node) -> list[Node]:
-    """The tasks of every level: the pipeline itself and what its conditions hold."""
-    return [node["dag"]["tasks"] for node in (life["root"], *life["components"].values()) if "dag" in node]
+def test_image_and_namespace_may_be_chosen(tmp_path: Path):
+    written = compile_pipelines(tmp_path / "a" / "b", DIGEST, pinned=True, namespace="mine")
+    assert len(written) == 2 * len(PIPELINES)
+    for name in PIPELINES:
+        spec = next(yaml.safe_load_all((tmp_path / "a" / "b" / f"{name}.yaml").read_text()))
+        assert spec["root"]["inputDefinitions"]["parameters"]["image"]["defaultValue"] == DIGEST
+        made = list(yaml.safe_load_all((tmp_path / "a" / "b" / "kubernetes" / f"{name}.yaml").read_text()))
+        assert [item["kind"] for item in made] == ["Pipeline", "PipelineVersion"]
+        assert {item["metadata"]["namespace"] for item in made} == {"mine"}
 
 
-def components_of(folder: str) -> list[PythonComponent]:
-    module = importlib.import_module(f"components.{folder}.component")
-    return [value for value in vars(module).values() if isinstance(value, PythonComponent)]
-
-
-def test_every_parameter_but_the_store_is_a_section_of_the_recipe(life: Node):
-    parameters = life["root"]["inputDefinitions"]["parameters"]
-    assert set(parameters) == {"store", *SECTIONS}
-    assert parameters.pop("store")["defaultValue"] == "s3://mantus"
-    laptop = yaml.safe_load((ROOT / "recipes" / "laptop.yaml").read_text())
-    assert {name: entry["defaultValue"] for name, entry in parameters.items()} == {n: laptop[n] for n in parameters}
-    assert all(entry["description"] for entry in parameters.values())
-
-
-def test_every_task_knows_its_section_and_gets_that_one(life: Node):
-    environment = {name: entry.get("env", []) for name, entry in containers(life).items()}
-    seen = set()
-    for tasks in dags(life):
-        for task in tasks.values():
-            component = life["components"][task["componentRef"]["name"]]
-            if "config" not in task.get("inputs", {}).get("parameters", {}):
-                continue
-            [variable] = environment[component["executorLabel"]]
-            source = task["inputs"]["parameters"]["config"]["componentInputParameter"]
-            assert variable["name"] == "MANTUS_TASK"
-            assert source.removeprefix("pipelinechannel--") == variable["value"]
-            assert task["cachingOptions"] == {}, "KFP's own cache would hide the content keys"
-            seen.add(variable["value"])
-    assert seen == set(SECTIONS)
-
-
-def test_every_executor_runs_in_one_image_and_installs_nothing(life: Node):
-    found = containers(life)
-    assert len(found) == len(SECTIONS) + 1
-    for name, container in found.items():
-        assert container["image"] == IMAGE, name
-        text = json.dumps([container["command"], container["args"]]).lower()
-        assert "mantus.launch.component" in text
-        for word in ("pip install", "ensurepip", "index-url", "pypi", "kfp=="):
-            assert word not in text, f"{name} mentions {word!r}"
-
-
-def test_the_image_may_be_chosen_when_compiling(tmp_path: Path):
-    command = [sys.executable, "-m", "mantus.cli", "compile", "--out", str(tmp_path)]
-    environment = {**os.environ, "MANTUS_IMAGE": "registry.example/python-mantus:9"}
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
-    compiled = next(yaml.safe_load_all((tmp_path / "life.yaml").read_text()))
-    assert {entry["image"] for entry in containers(compiled).values()} == {"registry.example/python-mantus:9"}
-
-
-def test_the_verdict_decides_what_follows_the_release(life: Node):
-    [branches] = [
-        tasks for tasks in dags(life) if all("triggerPolicy" in task for task in tasks.values()) and len(tasks) == 2
-    ]
-    condition = "inputs.parameter_values['pipelinechannel--release-Output'] == 'passed'"
-    follows = {}
-    for task in branches.values():
-        tasks = life["components"][task["componentRef"]["name"]]["dag"]["tasks"]
-        follows[task["triggerPolicy"]["condition"]] = {name.replace("-", "_") for name in tasks}
-    assert follows == {condition: AFTER_THE_GATE, f"!({condition})": {"refuse"}}
-    always = {name.replace("-", "_") for name in life["root"]["dag"]["tasks"]}
-    assert not always & {*AFTER_THE_GATE, "refuse"}
-    assert {"release", "evaluate_model"} < always
-
-
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_every_component_says_what_each_input_is(folder: str):
-    found = components_of(folder)
-    assert found
-    for component in found:
-        assert component.description, f"{component.name} has no docstring"
-        for name, entry in (component.component_spec.inputs or {}).items():
-            assert entry.description, f"{component.name} says nothing of {name}"
-
-
-def test_every_component_has_its_place_in_the_pipeline(life: Node):
-    names = {component.name for folder in FOLDERS for component in components_of(folder)}
-    assert {name.removeprefix("exec-") for name in containers(life)} == names
+def test_a_version_is_named_by_its_content(tmp_path: Path):
+    compile_pipelines(tmp_path)
+    text = (tmp_path / "life.yaml").read_text()
+    pipeline, version = yaml.safe_load_all(objects(text))
+    assert pipeline["metadata"]["name"] == version["spec"]["pipelineName"] == "mantus-life"
+    spec, platform = yaml.safe_load_all(text)
+    assert (version["spec"]["pipelineSpec"], version["spec"]["platformSpec"]) == (spec, platform)
+    again = list(yaml.safe_load_all(objects(text)))[1]
+    changed = list(yaml.safe_load_all(objects(text.replace("s3://mantus", "s3://other"))))[1]
+    assert version["metadata"]["name"] == again["metadata"]["name"] != changed["metadata"]["name"]
+    assert all("namespace" not in item["metadata"] for item in (pipeline, version))

@@ -8,12 +8,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mantus.console import EVENT_MARK
 from mantus.launch import memory
-from mantus.launch.local import Outcome, Screen, TaskLine
+from mantus.launch.local import Outcome, Screen, TaskLine, check_cluster, without_retries
 
 URI = f"file:///store/corpus/0123abcd{'e' * 24}"
 EATER = "import time; eaten = b'x' * (100 << 20); print('up', flush=True); time.sleep(60)"
@@ -135,3 +136,25 @@ def test_a_run_whose_first_task_fails_says_why_and_ends(tmp_path: Path):
     assert "missing.jsonl: no such file" in log.read_text()
     assert not list((tmp_path / "store").glob("corpus/*"))
     assert not (tmp_path / "home" / "runs" / "latest").exists()
+
+
+def test_on_this_machine_nothing_is_tried_twice():
+    from pipelines.life import life
+
+    def retried(pipeline: Any) -> list[str]:
+        spec = pipeline.pipeline_spec
+        components = (spec.root, *spec.components.values())
+        return [name for c in components for name, task in c.dag.tasks.items() if task.HasField("retry_policy")]
+
+    assert retried(life)
+    assert not retried(without_retries(life))
+    assert retried(life), "the pipeline itself stays as it is"
+
+
+def test_jobs_of_a_cluster_need_a_store_that_they_reach():
+    settings = {"executor": "kubernetes"}
+    assert check_cluster(settings, "s3://b/p", {}) == check_cluster(settings, "", {"store": "s3://b"}) == settings
+    assert check_cluster({}, "", {}) == {}
+    for store in ("", "file:///tmp/store"):
+        with pytest.raises(ValueError, match="--store s3://"):
+            check_cluster(settings, store, {})
