@@ -33,6 +33,21 @@ def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
+_relayed = 0.0
+
+
+def relay(event: dict[str, Any]) -> None:
+    """Show a progress event of another process: as it is to a parent, else as a plain line now and then."""
+    global _relayed
+    if os.environ.get("MANTUS_EVENTS") == "1":
+        emit(event)
+    elif time.monotonic() - _relayed >= PLAIN_INTERVAL_S:
+        _relayed = time.monotonic()
+        of_total = f" of {event['total']:,.0f}" if event["total"] else ""
+        line = f"{event['progress']}: {event['done']:,.0f}{of_total} {event['unit']} {event['note']}"
+        print(line.rstrip(), file=sys.stderr, flush=True)
+
+
 @dataclass
 class Progress:
     """A running count. `note` is free text shown behind it, such as a loss."""

@@ -3,6 +3,8 @@
 It does not know where documents came from nor which resemble each other (dedup.py).
 """
 
+import os
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -11,6 +13,10 @@ from mantus import console
 from mantus.data.corpus import part_paths, write_table
 from mantus.data.rules import Rule, add_signals, first_reason
 from mantus.storage import ArtifactURI, Manifest, PhaseConfig, Work, execute
+from mantus.storage.share import gather, share
+
+KEPT, REJECTS, COUNTS = "kept.parquet", "rejects.parquet", "counts.parquet"
+"""What cleaning a part leaves in its folder."""
 
 LANGUAGE_SAMPLE = 2000
 """Characters of a text that its language is told by."""
@@ -86,25 +92,35 @@ def run(config: CleanConfig) -> Manifest:
 def _produce(work: Work, config: CleanConfig) -> dict[str, Any]:
     import polars as pl
 
-    counts: list[Any] = []
-    rejects: list[Any] = []
-    num_parts = 0
     parts = part_paths(work.inputs["corpus"])
+    folders = [work.scratch / part.stem for part in parts]
     with console.progress("clean", work.manifests["corpus"].stats["bytes"] / 1e6, "MB") as bar:
-        for part in parts:
-            before = pl.read_parquet(part)
-            judged = judge(before, config)
-            counts.append(_count(judged, before))
-            kept = judged.filter(pl.col("drop_reason").is_null()).drop("drop_reason", "emails", "addresses")
-            rejects.append(_sample(pl.concat([*rejects[-1:], _audit(judged)]), config.audit))
-            if kept.height:
-                write_table(kept.to_arrow(), work.out / f"part-{num_parts:05d}.parquet")
-                num_parts += 1
-            bar.advance(float(before["text"].str.len_bytes().sum()) / 1e6)
-    if not num_parts:
+        for number in share(len(parts)):
+            bar.advance(_clean_part(parts[number], folders[number], config))
+    gather(work, folders)
+    kept = [path for folder in folders if (path := folder / KEPT).is_file()]
+    if not kept:
         raise ValueError(f"corpus: {work.manifests['corpus'].uri}: no document passes the rules")
-    write_table(rejects[-1].to_arrow(), work.out / "rejects.parquet")
-    return waterfall(pl.concat(counts))
+    for number, path in enumerate(kept):
+        os.link(path, work.out / f"part-{number:05d}.parquet")
+    rejects = pl.concat([pl.read_parquet(folder / REJECTS) for folder in folders])
+    write_table(_sample(rejects, config.audit).to_arrow(), work.out / REJECTS)
+    return waterfall(pl.concat([pl.read_parquet(folder / COUNTS) for folder in folders]))
+
+
+def _clean_part(part: Path, folder: Path, config: CleanConfig) -> float:
+    """Judge one part of the corpus into `folder`; the MB of text read."""
+    import polars as pl
+
+    folder.mkdir(parents=True, exist_ok=True)
+    before = pl.read_parquet(part)
+    judged = judge(before, config)
+    kept = judged.filter(pl.col("drop_reason").is_null()).drop("drop_reason", "emails", "addresses")
+    if kept.height:
+        write_table(kept.to_arrow(), folder / KEPT)
+    write_table(_sample(_audit(judged), config.audit).to_arrow(), folder / REJECTS)
+    write_table(_count(judged, before).to_arrow(), folder / COUNTS)
+    return float(before["text"].str.len_bytes().sum()) / 1e6
 
 
 def judge(frame: Any, config: CleanConfig) -> Any:

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ from mantus.processes import die_with_parent, num_processors
 from mantus.storage import Manifest, PhaseConfig, Work, execute
 from mantus.storage.artifact import digest_file
 from mantus.storage.phase import RUNTIME
+from mantus.storage.share import gather, share
 
 PIECE_BYTES = 64 << 20
 """Bytes of input files that one worker reads in one go."""
@@ -96,7 +97,11 @@ def _produce(work: Work, resolved: list[Resolved], workers: int) -> dict[str, An
             fetched.append(item.fetch())
             pieces += _pieces(index, item.source, fetched[-1])
             bar.advance(note=item.source.title)
-    tallies = _read_all(pieces, work.scratch, workers)
+    folders = [work.scratch / f"piece-{number:05d}" for number in range(len(pieces))]
+    mine = share(len(pieces))
+    _read_all([pieces[number] for number in mine], [folders[number] for number in mine], workers)
+    gather(work, folders)
+    tallies = [read_piece(piece, folder) for piece, folder in zip(pieces, folders, strict=True)]
     sources = [Tally() for _ in resolved]
     for piece, tally in zip(pieces, tallies, strict=True):
         sources[piece.index].add(tally)
@@ -104,8 +109,7 @@ def _produce(work: Work, resolved: list[Resolved], workers: int) -> dict[str, An
         if tally.documents == 0:
             reasons = ", ".join(f"{reason} ({num})" for reason, num in sorted(tally.dropped.items()))
             raise ValueError(f"sources[{index}] ({item.source.title}): gave no documents: {reasons or 'it is empty'}")
-    parts = [part for number in range(len(pieces)) for part in part_paths(_piece_folder(work.scratch, number))]
-    for number, part in enumerate(parts):
+    for number, part in enumerate(part for folder in folders for part in part_paths(folder)):
         os.link(part, work.out / f"part-{number:05d}.parquet")  # the scratch copy stays, should this run be killed
     _write_licenses(work.out, resolved, fetched, sources)
     return _stats(resolved, sources)
@@ -126,23 +130,15 @@ def _pieces(index: int, source: Source, files: list[File]) -> list[Piece]:
     return [Piece(index, source, tuple(bundle)) for bundle in bundles]
 
 
-def _piece_folder(scratch: Path, number: int) -> Path:
-    return scratch / f"piece-{number:05d}"
-
-
-def _read_all(pieces: list[Piece], scratch: Path, workers: int) -> list[Tally]:
-    """Read every piece, those of a crashed run left out; their tallies in order."""
+def _read_all(pieces: list[Piece], folders: list[Path], workers: int) -> None:
+    """Read pieces into their folders, those of a crashed run left out."""
+    if not pieces:
+        return
     with console.progress("collect", len(pieces), "pieces") as bar, _pool(min(workers, len(pieces))) as pool:
-        futures: dict[Future[Tally], int] = {}
-        for number, piece in enumerate(pieces):
-            futures[pool.submit(read_piece, piece, _piece_folder(scratch, number))] = number
-        found: dict[int, Tally] = {}
         num_bytes = 0
-        for future in as_completed(futures):
-            tally = found[futures[future]] = future.result()
-            num_bytes += tally.bytes
+        for future in as_completed([pool.submit(read_piece, *pair) for pair in zip(pieces, folders, strict=True)]):
+            num_bytes += future.result().bytes
             bar.advance(note=f"{num_bytes / 1e6:,.1f} MB of text")
-    return [found[number] for number in range(len(pieces))]
 
 
 @contextmanager

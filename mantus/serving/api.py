@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from pydantic import BaseModel, ValidationError
 
 from mantus.serving import chat, completions
@@ -107,6 +108,15 @@ async def tokenizer_info(_: Request) -> Response:
     return JSONResponse({**info, "eos_token": "<|endoftext|>", "bos_token": None, "pad_token": "<|endoftext|>"})
 
 
+async def metrics(_: Request) -> Response:
+    """GET metrics, in Prometheus' text format whatever is asked for.
+
+    In OpenMetrics' the client library writes vllm_ for vllm: to all who do not ask for UTF-8 names, such as
+    Prometheus 2, and no query finds anything.
+    """
+    return Response(generate_latest(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
 def _events(chunks: AsyncIterator[dict[str, Any]]) -> StreamingResponse:
     async def lines() -> AsyncIterator[str]:
         try:
@@ -155,6 +165,7 @@ def _add(methods: list[str], path: str, handler: Handler, prefixes: tuple[str, .
 _add(["POST"], "/chat/completions", chat_completions)
 _add(["POST"], "/completions", plain_completions)
 _add(["GET"], "/models", models)
+router.add_api_route("/metrics", metrics, methods=["GET"], response_model=None)
 for _path, _method, _handler in (
     ("/tokenize", "POST", tokenize),
     ("/detokenize", "POST", detokenize),

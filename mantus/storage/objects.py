@@ -185,12 +185,13 @@ class FileStore:
 def _create(path: Path) -> None:
     """Make an empty file and its folders, even while another process deletes the folders as empty."""
     for _ in range(100):
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)  # makes folder after folder: any may be gone again
             path.touch(exist_ok=False)
             return
-        except FileNotFoundError:
-            continue
+        except (FileNotFoundError, FileExistsError):
+            if path.parent.exists() and not path.parent.is_dir():
+                raise
     raise StoreError(f"{path.parent}: another process keeps deleting this folder")
 
 

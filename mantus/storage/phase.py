@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
@@ -27,6 +28,23 @@ from mantus.storage.objects import Store, open_store
 
 PLUMBING = ("mantus.storage", "mantus.console", "mantus.processes")
 """Packages that move bytes but do not decide them: they stay out of code digests."""
+
+
+class MadeElsewhere(Exception):
+    """Another process of the same job commits this artifact; this one has done its part."""
+
+
+_maker: ContextVar[Callable[[Manifest], None] | None] = ContextVar("maker", default=None)
+
+
+@contextmanager
+def made_elsewhere(make: Callable[[Manifest], None]) -> Iterator[None]:
+    """Within the block no phase works here: `make` gets the draft of each missing artifact and has it committed."""
+    token = _maker.set(make)
+    try:
+        yield
+    finally:
+        _maker.reset(token)
 
 
 class _Input:
@@ -98,6 +116,8 @@ def execute(
     draft = Manifest(kind, key, f"{store.uri}/{kind}/{key}", code_digest, settings, references, [], {})
     if made := _find(draft.uri):
         return made
+    if make := _maker.get():
+        return _have_made(draft, make)
     with _own(artifact.cache_root() / "work" / kind / key, kind) as base:
         if made := _find(draft.uri):
             return made  # by the process that owned the folder before
@@ -110,6 +130,13 @@ def _find(uri: str) -> Manifest | None:
         return replace(artifact.read_manifest(uri), cached=True)
     except FileNotFoundError:
         return None
+
+
+def _have_made(draft: Manifest, make: Callable[[Manifest], None]) -> Manifest:
+    make(draft)
+    if made := _find(draft.uri):
+        return replace(made, cached=False)
+    raise RuntimeError(f"{draft.uri}: the job ended well but left no artifact; has its image the code of this one?")
 
 
 def _make(draft: Manifest, produce: Callable[[Work], dict[str, Any]], work: Work) -> Manifest:

@@ -4,6 +4,7 @@ It knows processes and their job file, not what they train.
 """
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -16,33 +17,48 @@ if TYPE_CHECKING:
     import mantus.training.worker  # noqa: F401 - what the processes run belongs to the code digest
 
 
+FAILED = "failed-"
+"""Files that processes leave behind when they fail: why, and whether to try again."""
+
+
+class InterruptedTraining(RuntimeError):
+    """Training was asked to stop or lost a process elsewhere: the same work goes on from its checkpoint."""
+
+
 def train(job: dict[str, Any], scratch: Path, processes: int) -> None:
-    """Run `mantus.training.worker` on `processes` processes. RuntimeError with one line when they fail."""
+    """Run `mantus.training.worker` on `processes` processes and wait.
+
+    Under Kubeflow's PET_* variables this is one node of several: torchrun reads them, and `processes` is left to them.
+    RuntimeError with one line when they fail, InterruptedTraining when the same work may be tried again.
+    """
     path = scratch / "job.json"
     path.write_text(json.dumps(job))
-    module = ["--module", "mantus.training.worker", str(path)]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", *module]
-    threads = max(1, num_processors() // processes)
+    for left in scratch.glob(f"{FAILED}*.json"):
+        left.unlink()
+    one_of_many = "PET_NNODES" in os.environ
+    here = int(os.environ.get("PET_NPROC_PER_NODE", "1")) if one_of_many else processes
+    alone = [] if one_of_many else ["--standalone", f"--nproc-per-node={processes}"]
+    command = [sys.executable, "-m", "torch.distributed.run", *alone, "--module", "mantus.training.worker", str(path)]
     log = scratch / "errors.log"
-    environment = child_environment(threads, TORCH_CPP_LOG_LEVEL="ERROR")
+    environment = child_environment(max(1, num_processors() // here), TORCH_CPP_LOG_LEVEL="ERROR")
     child = start_child(command, env=environment, stderr=subprocess.PIPE, text=True, errors="replace")
     previous = _forward_sigterm(child)
     try:
-        _relay(child.stderr, log, job["what"])
+        _relay(child.stderr, log, "" if one_of_many else f"{job['what']}: ")
         code = child.wait()
     finally:
         stop_child(child)
         signal.signal(signal.SIGTERM, previous)
     if code:
-        raise RuntimeError(_reason(log.read_text(errors="replace"), code))
+        raise _failure(scratch, log, code, one_of_many)
 
 
-def _relay(stream: Any, log: Path, what: str) -> None:
-    """Keep what the processes write; progress lines also go to this process's stderr."""
+def _relay(stream: Any, log: Path, start: str) -> None:
+    """Keep what the processes write; lines with that start (progress) also go to this process's stderr."""
     with log.open("w", encoding="utf-8") as kept:
         for line in stream:
             kept.write(line)
-            if line.startswith(f"{what}: "):
+            if line.startswith(start):
                 print(line, end="", file=sys.stderr, flush=True)
 
 
@@ -52,6 +68,18 @@ def _forward_sigterm(child: Any) -> Any:
         return signal.signal(signal.SIGTERM, lambda *_: child.send_signal(signal.SIGTERM))
     except ValueError:
         return signal.SIG_DFL
+
+
+def _failure(scratch: Path, log: Path, code: int, one_of_many: bool) -> RuntimeError:
+    """Why training failed: what its processes left, else the last error that they wrote."""
+    told = [json.loads(path.read_text()) for path in sorted(scratch.glob(f"{FAILED}*.json"))]
+    final = [item for item in told if not item["again"]]
+    if final:
+        return RuntimeError(f"training failed (rank {final[0]['rank']}): {final[0]['error']}")
+    if told or one_of_many:  # a machine that vanished leaves nothing
+        error = told[0]["error"] if told else f"its processes died (exit {code})"
+        return InterruptedTraining(f"training was interrupted: {error}; run again to go on")
+    return RuntimeError(_reason(log.read_text(errors="replace"), code))
 
 
 def _reason(text: str, code: int) -> str:

@@ -10,6 +10,8 @@ from typing import Any
 from pydantic import Field
 
 from mantus.storage import ArtifactURI, Manifest, Work, execute
+from mantus.storage.phase import MadeElsewhere
+from mantus.storage.share import wait_for_commit
 from mantus.training.config import TrainingConfig
 from mantus.training.launch import train
 
@@ -49,6 +51,7 @@ def run(config: PretrainConfig) -> Manifest:
 def run_job(work: Work, objective: str, config: TrainingConfig, tokenizer: str, base: str) -> dict[str, Any]:
     """Hand the work to the training processes; the stats that the first of them wrote."""
     stats = work.scratch / "stats.json"
+    stats.unlink(missing_ok=True)  # of a process that was killed
     job = {
         "objective": objective,
         "what": os.environ.get("MANTUS_TASK", objective),
@@ -64,5 +67,8 @@ def run_job(work: Work, objective: str, config: TrainingConfig, tokenizer: str, 
         "key": work.key,
     }
     train(job, work.scratch, config.processes)
+    if not stats.is_file():
+        wait_for_commit(work, "model")  # a job ends with its first pod, and the one that saves may be another
+        raise MadeElsewhere
     found: dict[str, Any] = json.loads(stats.read_text())
     return found

@@ -4,7 +4,9 @@ It knows job files written by pretrain.py and sft.py. `torchrun -m mantus.traini
 """
 
 import json
+import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,11 +27,14 @@ from mantus.text.tokenizer import Tokenizer
 from mantus.training.batches import Batch, Conversations, Row, Sequences
 from mantus.training.checkpoint import Checkpoints
 from mantus.training.distributed import join, shutdown_distributed
+from mantus.training.launch import FAILED
 from mantus.training.loop import Loop, Plan
 from mantus.training.loss import NextToken
 from mantus.training.trackers import Trackers
 
 MAX_HELDOUT_TOKENS = 32_768
+PEER_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out waiting", "timed out")
+"""What gloo says when another process of the group is gone."""
 
 
 def main(path: str) -> None:
@@ -37,11 +42,26 @@ def main(path: str) -> None:
     die_with_parent()
     job = json.loads(Path(path).read_text())
     torch.use_deterministic_algorithms(True, warn_only=True)
-    rank, world = join()
     try:
+        rank, world = join()
         train(job, rank, world)
-    finally:
         shutdown_distributed()
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it must be told before this process ends
+        _tell(Path(job["scratch"]), error)
+        sys.stderr.flush()
+        os._exit(error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1)
+        # at once: others may be gone, and gloo's own end would wait for them, or abort
+
+
+def _tell(scratch: Path, error: BaseException) -> None:
+    """Leave for launch.py why this process ends, and whether the same work may be tried again."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    stopped = isinstance(error, SystemExit)
+    again = stopped or any(sign in text for sign in PEER_LOST)
+    if not stopped:
+        traceback.print_exc()
+    told = {"error": f"{type(error).__name__}: {text}", "again": again, "rank": int(os.environ.get("RANK", "0"))}
+    (scratch / f"{FAILED}{os.environ.get('LOCAL_RANK', '0')}.json").write_text(json.dumps(told))
 
 
 def train(job: dict[str, Any], rank: int, world: int) -> None:

@@ -266,7 +266,7 @@ def test_a_server_without_metrics_counts_nothing(nobody: Endpoint):
 def test_a_canary_is_measured_beside_the_old_release(endpoint: Endpoint):
     sides = [Side(endpoint, [endpoint], "mantus") for _ in range(2)]
     checks = measure(*sides, config(canary_requests=3, max_slowdown=50))
-    assert [check["name"] for check in checks] == ["error rate", "mean latency", "latency over the old release's"]
+    assert [check["name"] for check in checks] == ["error rate", "mean latency", "time a token over the old release's"]
     assert all(check["passed"] for check in checks)
     assert re.fullmatch(r"error rate 0\.0%, limit 0\.0%", checks[0]["message"])
 

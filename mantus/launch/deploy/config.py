@@ -51,7 +51,7 @@ class DeployConfig(PhaseConfig):
     max_latency_s: float = Field(default=30.0, gt=0)
     """Largest mean seconds of a request to the canary."""
     max_slowdown: float = Field(default=3.0, gt=0)
-    """Largest mean latency of the canary over that of the old release, measured side by side."""
+    """Largest time a token of the canary over that of the old release, medians measured side by side."""
     smoke_timeout_s: float = Field(default=60.0, gt=0)
     """Seconds for the smoke test: the list of models, and one chat call with a tool."""
     schedule_s: float = Field(default=45.0, gt=0)

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from mantus.launch.deploy.config import DeployConfig
@@ -141,6 +142,11 @@ class Side:
         return max(seen, counted.errors / counted.requests if counted.requests else 0.0)
 
     @property
+    def token_s(self) -> float:
+        """Seconds a token of the median reply: other clients' requests and longer answers do not count."""
+        return median(answer.seconds / _tokens(answer) for answer in self.answers)
+
+    @property
     def latency_s(self) -> float:
         """Mean seconds of a request, as the servers measured it; as its clients did where they do not say."""
         counted = count(self.servers).since(self.before)
@@ -154,19 +160,27 @@ def measure(canary: Side, old: Side | None, config: DeployConfig) -> list[dict[s
     for _ in range(config.canary_requests):
         for side in (canary, old) if old else (canary,):
             side.ask(config.smoke_timeout_s)
-    latency = canary.latency_s
     checks = [
         _check("error rate", canary.error_rate, config.max_error_rate, "{:.1%}"),
-        _check("mean latency", latency, config.max_latency_s, "{:.3f} s"),
+        _check("mean latency", canary.latency_s, config.max_latency_s, "{:.3f} s"),
     ]
-    if old and not any(fault(answer) for answer in old.answers):
-        checks.append(_check("latency over the old release's", latency / old.latency_s, config.max_slowdown, "{:.2f}"))
+    if old and not any(fault(answer) for side in (canary, old) for answer in side.answers):
+        slowdown = canary.token_s / old.token_s
+        checks.append(_check("time a token over the old release's", slowdown, config.max_slowdown, "{:.2f}"))
     return checks
 
 
 def _check(name: str, value: float, limit: float, form: str) -> dict[str, Any]:
     message = f"{name} {form.format(value)}, limit {form.format(limit)}"
     return {"name": name, "value": round(value, 4), "limit": limit, "passed": value <= limit, "message": message}
+
+
+def _tokens(answer: Answer) -> int:
+    """Tokens of a good reply; 1 where the server does not count them."""
+    try:
+        return max(1, int(json.loads(answer.text)["usage"]["completion_tokens"]))
+    except (ValueError, KeyError, TypeError):
+        return 1
 
 
 def _model(answer: Answer) -> str:

@@ -17,6 +17,8 @@ PATIENCE_S = {"never": 5.0, "pull": 20.0, "create": 10.0, "crash": 0.0, "downloa
 """How long each sort of trouble may last; finding a node has a setting of its own."""
 NO_RUNTIME = ("NoSupportingRuntime", "RuntimeNotRecognized", "RuntimeDisabled")
 DOWNLOADER = "storage-initializer"
+DOWNLOADS = 2
+"""Restarts of the downloader before it is given up: a store may be away for a moment."""
 POLL_S = 1.0
 WORDS = 60
 
@@ -105,7 +107,8 @@ class Watch:
             reason = f", {ended['reason']}" if ended.get("reason") not in (None, "Error") else ""
             doing = "downloading the release" if container == DOWNLOADER else "starting the server"
             line = f"pod {name} failed {doing} (exit {ended['exitCode']}{reason}): {_short(told)}"
-            return ("download" if container == DOWNLOADER else "crash"), line
+            again = container == DOWNLOADER and item.get("restartCount", 0) < DOWNLOADS
+            return ("download" if again else "crash"), line
         return "", ""
 
     def _state(self, pods: list[Body], others: int) -> str:

@@ -82,7 +82,10 @@ class Probe:
 
         name, image = pod["metadata"]["name"], self.site.cluster.image
         try:
-            text: str = self.core.read_namespaced_pod_log(name, self.site.namespace, tail_lines=50)
+            answer = self.core.read_namespaced_pod_log(  # the client would parse a log that is JSON
+                name, self.site.namespace, tail_lines=50, _preload_content=False
+            )
+            text: str = answer.data.decode(errors="replace")
         except ApiException:
             text = ""
         lines = [line for line in text.splitlines() if line.strip()] or ["it wrote nothing"]
