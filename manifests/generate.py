@@ -6,9 +6,12 @@ each of them to the chart's output for the values in helm/mantus/ci. The chart's
 
 import argparse
 import json
+import multiprocessing
 import shutil
 import sys
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +65,30 @@ def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return both
 
 
+@cache
+def _apart() -> ProcessPoolExecutor:
+    """A process for Helm's Go runtime: among the threads of torch or OpenVINO it ended the whole process."""
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+
+
 def render(given: dict[str, Any], namespace: str = NAMESPACE) -> dict[str, list[Object]]:
     """Template -> its objects, as Helm's own Go library renders them. ValueError with Helm's words when it refuses."""
+    return _apart().submit(_render, given, namespace).result()
+
+
+def lint() -> dict[str, Any]:
+    """Helm's own report on the chart: `errors` and `messages`."""
+    return _apart().submit(_lint).result()
+
+
+def _lint() -> dict[str, Any]:
+    from helm_python.chart import lint as examine
+
+    found: dict[str, Any] = examine(CHART, strict=True, kube_version="v1.34.0")
+    return found
+
+
+def _render(given: dict[str, Any], namespace: str) -> dict[str, list[Object]]:
     from helm_python import Chart, HelmError
 
     with Chart.load(CHART) as chart:
