@@ -79,6 +79,21 @@ def refusals(doing: str = "") -> Iterator[None]:
         raise ClusterError(f"{doing}: {explain(error)}" if doing else explain(error)) from error
 
 
+def last_lines(core: Any, pod: str, namespace: str, **which: Any) -> list[str]:
+    """The last lines that a pod wrote; [] when nobody knows any more.
+
+    core: a CoreV1Api.  which: container, previous, as its `read_namespaced_pod_log` takes them.
+    """
+    from kubernetes.client import ApiException
+
+    try:
+        # Undecoded, since the client would take a log that is JSON for an object and give its repr.
+        answer = core.read_namespaced_pod_log(pod, namespace, tail_lines=50, _preload_content=False, **which)
+    except ApiException:
+        return []
+    return [line.strip() for line in answer.data.decode(errors="replace").splitlines() if line.strip()]
+
+
 def explain(error: Exception) -> str:
     """One line for an ApiException, or for urllib3's error when nobody answers: what happened and the way out."""
     status = getattr(error, "status", None)

@@ -21,7 +21,8 @@ from mantus.launch.deploy.service import DIGEST, KEY, Services, annotation
 from mantus.launch.deploy.smoke import TOOL, smoke
 from mantus.launch.deploy.watch import is_ready
 from mantus.storage import execute, fetch, open_store, read_manifest
-from tests.cluster.conftest import apply
+from tests.cluster.conftest import apply, ended
+from tests.cluster.objects import pod
 from tests.cluster.serving import runtime, stranger_config
 from tests.conftest import SMALL, Made
 from tests.e2e.conftest import note
@@ -367,6 +368,23 @@ def test_a_user_who_may_not_is_told_so_in_one_line(ground: Ground, releases, tmp
     assert done.err.count("\n") == 1
     assert "cannot get resource" in done.err
     assert ground.is_empty("forbidden")
+
+
+def test_in_a_pod_the_pipelines_account_may_do_all_that_deploying_needs(ground: Ground, images, releases):
+    """As a step of KFP: the account's token, the Service's name, no right to read Services."""
+    for number, release in enumerate(("first", "second")):
+        settings = {**SIZE, "storage_container": ground.initializer, "store": STORE, "release": releases[release]}
+        words = [f"--{key.replace('_', '-')}={value}" for key, value in {**settings, "name": "inner"}.items()]
+        environment = [{"name": "HOME", "value": "/tmp"}, {"name": "MANTUS_CACHE", "value": "/tmp/mantus-cache"}]
+        step = pod(f"step-{number}", ground.namespace, images["mantus"], ["mantus", "deploy", *words], env=environment)
+        step["spec"] |= {"serviceAccountName": "mantus-pipeline", "automountServiceAccountToken": True}
+        apply(step)
+        phase, log = ended(ground.namespace, f"step-{number}")
+        assert phase == "Succeeded", log
+        assert ("created http://inner" if number == 0 else "updated http://inner") in log
+        assert ("time a token" in log) == (number == 1), "the canary was measured beside the old release"
+    assert ground.serves("inner") == read_manifest(releases["second"]).key
+    ground.services.delete("inner")
 
 
 def test_the_digest_is_on_every_pod(ground: Ground, first: Done):

@@ -105,6 +105,7 @@ def test_where_all_is_there_it_says_so(ground: Ground):
 
 def test_the_other_trainer_is_looked_for_when_asked_for(ground: Ground):
     found = ground.doctor(training="trainjob")
+    assert found.lacking == []
     assert found.state("trainjobs") == "ok"
     assert found.state("pytorchjobs") == "not checked"
 
@@ -165,7 +166,7 @@ def test_a_namespace_without_room_in_its_quota_is_one_line(ground: Ground, tight
 
 
 @pytest.mark.parametrize(
-    ("cluster", "said"),
+    ("settings", "said"),
     [
         ({"image": "none.example/none:1"}, "image none.example/none:1 cannot be pulled"),
         (
@@ -180,7 +181,7 @@ def test_a_namespace_without_room_in_its_quota_is_one_line(ground: Ground, tight
     ],
     ids=["image", "never", "node", "account", "gpu", "queue", "namespace"],
 )
-def test_what_else_may_lack_is_said_soon(ground: Ground, cluster: dict[str, Any], said: str):
-    found = ground.doctor(**cluster)
+def test_what_else_may_lack_is_said_soon(ground: Ground, settings: dict[str, Any], said: str):
+    found = ground.doctor(**settings)
     assert any(said in line for line in found.lacking), found.lacking
     assert found.seconds < 60

@@ -196,18 +196,6 @@ class Services:
         own = [item for item in events if _concerns(item["involvedObject"].get("name", ""), name)]
         return sorted(own, key=last_seen)
 
-    def last_lines(self, pod: str, container: str, previous: bool) -> list[str]:
-        """What a container wrote last, [] when nobody knows any more."""
-        from kubernetes.client import ApiException
-
-        try:
-            text: str = self.core.read_namespaced_pod_log(
-                pod, self.namespace, container=container, previous=previous, tail_lines=20
-            )
-        except ApiException:
-            return []
-        return [line.strip() for line in text.splitlines() if line.strip()]
-
 
 def _concerns(involved: str, name: str) -> bool:
     return involved == name or involved.startswith(f"{name}-predictor")

@@ -12,6 +12,7 @@ from mantus import console
 from mantus.launch.deploy.config import DeployConfig
 from mantus.launch.deploy.service import DIGEST, Body, Services, annotation, last_seen
 from mantus.launch.jobs.pods import trouble
+from mantus.launch.kubernetes import last_lines
 
 PATIENCE_S = {"never": 5.0, "pull": 20.0, "create": 10.0, "crash": 0.0, "download": 25.0, "spec": 10.0}
 """How long each sort of trouble may last; finding a node has a setting of its own."""
@@ -36,7 +37,7 @@ class Watch:
     body: Body
     began: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"))
     _since: dict[str, float] = field(default_factory=dict)
-    """Trouble -> when it was first seen."""
+    """Sort of trouble -> when it was first seen; the words change while a pull is tried again."""
     _said: str = ""
 
     @property
@@ -69,12 +70,12 @@ class Watch:
         """Say each trouble once; NotReady when one lasts."""
         now = time.monotonic()
         current = dict(self._troubles(waiting, pods, stored))
-        self._since = {line: self._since.get(line, now) for line in current}
-        for line, kind in current.items():
+        self._since = {kind: self._since.get(kind, now) for kind in current}
+        for kind, line in current.items():
             limit = self.config.schedule_s if kind == "node" else PATIENCE_S[kind]
-            if now - self._since[line] >= limit:
+            if now - self._since[kind] >= limit:
                 raise NotReady(line)
-            if self._since[line] == now:
+            if self._since[kind] == now:
                 console.say(f"deploy: {line}")
 
     def _troubles(self, waiting: list[Body], pods: list[Body], stored: Body) -> Iterator[tuple[str, str]]:
@@ -83,13 +84,13 @@ class Watch:
             if not line:
                 kind, line = self._crash(pod)
             if line:
-                yield line, kind
+                yield kind, line
         failure = (stored.get("status") or {}).get("modelStatus", {}).get("lastFailureInfo") or {}
         if not pods and failure.get("reason") in NO_RUNTIME:
             said = _short(failure.get("message"))
-            yield f"{self.name}: KServe has no runtime {self.config.runtime!r}: {said}", "spec"
+            yield "spec", f"{self.name}: KServe has no runtime {self.config.runtime!r}: {said}"
         if not pods and (said := self._warning(("ReplicaSet", "Deployment", "InferenceService"))):
-            yield f"{self.name}: no pods: {said}", "create"
+            yield "create", f"{self.name}: no pods: {said}"
 
     def _crash(self, pod: Body) -> tuple[str, str]:
         """('crash' | 'download', one line) when a container of the pod ended badly and is not running again."""
@@ -102,7 +103,9 @@ class Watch:
                 continue
             name, container = pod["metadata"]["name"], item["name"]
             lines = (ended.get("message") or "").splitlines()
-            lines = lines or self.services.last_lines(name, container, previous="waiting" in state)
+            if not lines:
+                core, namespace = self.services.core, self.services.namespace
+                lines = last_lines(core, name, namespace, container=container, previous="waiting" in state)
             told = next((line.strip() for line in reversed(lines) if line.strip()), "it wrote nothing")
             reason = f", {ended['reason']}" if ended.get("reason") not in (None, "Error") else ""
             doing = "downloading the release" if container == DOWNLOADER else "starting the server"

@@ -14,6 +14,7 @@ from mantus.launch.doctor.checks import Check
 from mantus.launch.doctor.cluster import Site
 from mantus.launch.jobs.pods import trouble
 from mantus.launch.jobs.spec import QUEUE_LABEL, Body, JobSpec, pod_template
+from mantus.launch.kubernetes import last_lines
 
 PATIENCE_S = {"never": 3.0, "pull": 15.0, "node": 20.0, "create": 6.0, "queue": 20.0}
 DEADLINE_S = 300.0
@@ -60,8 +61,8 @@ class Probe:
                 return pods[0]
             kind, line = trouble(pods[0]) if pods else self._no_pod()
             now = time.monotonic()
-            self._since = {line: self._since.get(line, now)} if line else {}
-            if line and now - self._since[line] >= PATIENCE_S[kind]:
+            self._since = {kind: self._since.get(kind, now)} if line else {}
+            if line and now - self._since[kind] >= PATIENCE_S[kind]:
                 return Check("pod", "lacks", line.replace(self.name, "mantus-doctor"))
             time.sleep(POLL_S)
         return Check("pod", "lacks", f"a pod of image {self.site.cluster.image} did not end within {DEADLINE_S:g} s")
@@ -78,17 +79,8 @@ class Probe:
 
     def _read(self, pod: Body, seconds: float) -> Check:
         """What `mantus doctor` in the pod found."""
-        from kubernetes.client import ApiException
-
-        name, image = pod["metadata"]["name"], self.site.cluster.image
-        try:
-            answer = self.core.read_namespaced_pod_log(  # the client would parse a log that is JSON
-                name, self.site.namespace, tail_lines=50, _preload_content=False
-            )
-            text: str = answer.data.decode(errors="replace")
-        except ApiException:
-            text = ""
-        lines = [line for line in text.splitlines() if line.strip()] or ["it wrote nothing"]
+        image = self.site.cluster.image
+        lines = last_lines(self.core, pod["metadata"]["name"], self.site.namespace) or ["it wrote nothing"]
         try:
             rows: list[dict[str, Any]] = json.loads(next(line for line in reversed(lines) if line.startswith("[")))
         except (StopIteration, ValueError):
