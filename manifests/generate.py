@@ -67,8 +67,8 @@ def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 @cache
 def _apart() -> ProcessPoolExecutor:
-    """A process for Helm's Go runtime: among the threads of torch or OpenVINO it ended the whole process."""
-    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+    """A process for each use of Helm's Go runtime: at its second use a long session of tests ended in a crash."""
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1)
 
 
 def render(given: dict[str, Any], namespace: str = NAMESPACE) -> dict[str, list[Object]]:
