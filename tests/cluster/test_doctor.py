@@ -149,8 +149,8 @@ def test_a_store_that_is_down_is_one_line(ground: Ground):
 
 @pytest.fixture
 def tight(ground: Ground) -> Iterator[None]:
-    """A quota with no room for two pods."""
-    hard = {"pods": "1", "requests.cpu": "4"}
+    """A quota with no room for fifty pods."""
+    hard = {"pods": "40", "requests.cpu": "40"}
     meta = {"name": "tight", "namespace": ground.namespace}
     apply({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": meta, "spec": {"hard": hard}})
     yield
@@ -158,9 +158,9 @@ def tight(ground: Ground) -> Iterator[None]:
 
 
 def test_a_namespace_without_room_in_its_quota_is_one_line(ground: Ground, tight: None):
-    (line,) = ground.doctor(nodes=2).lacking
+    (line,) = ground.doctor(nodes=50).lacking
     assert line.startswith("quota: quota tight leaves ")
-    assert " of 1 pods, 2 are needed; ask for less" in line
+    assert " of 40 pods, 50 are needed; ask for less" in line
     (line,) = ground.doctor(cpu="").lacking
     assert line == "quota: quota tight wants every pod to say requests.cpu; give cluster.cpu"
 
