@@ -12,6 +12,8 @@ from manifests.generate import APIS, CHART, COMPONENTS, lint, merged, render, va
 from mantus.launch.cluster import Cluster, parse_cluster
 from tests.manifests.conftest import MATRIX, find, kinds, objects_of
 
+pytestmark = pytest.mark.slow
+
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text())
 

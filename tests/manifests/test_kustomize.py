@@ -12,6 +12,8 @@ import pytest
 from manifests.generate import CHART, HERE, components, for_kustomize, generate, identity, parsed, values
 from mantus.launch.compile import objects as as_objects
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = Path(__file__).parent.parent / "pipelines" / "golden"
 OVERLAYS = ["dev", "prod", "gpu"]
 

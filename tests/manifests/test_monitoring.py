@@ -16,6 +16,8 @@ from mantus.training.trackers import GAUGES
 from tests.manifests.conftest import find, objects_of
 from tests.manifests.queries import DASHBOARDS, Query, board, groups, queries
 
+pytestmark = pytest.mark.slow
+
 QUERIES = queries()
 PROMTOOL = shutil.which("promtool")
 needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="no promtool here: apt-get install prometheus")

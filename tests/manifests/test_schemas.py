@@ -6,6 +6,8 @@ import jsonschema
 import kubernetes_validate
 import pytest
 
+pytestmark = pytest.mark.slow
+
 VERSIONS = ["1.34", "1.37"]
 CORE = {"v1", "apps/v1", "rbac.authorization.k8s.io/v1", "networking.k8s.io/v1", "policy/v1"}
 TEXT, NUMBER = {"type": "string", "minLength": 1}, {"type": "integer"}

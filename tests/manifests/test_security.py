@@ -8,6 +8,8 @@ import pytest
 from tests.manifests.conftest import find, objects_of
 from tests.manifests.pods import offences, pod_specs
 
+pytestmark = pytest.mark.slow
+
 
 def test_every_pod_is_restricted(objects: tuple[dict[str, Any], ...]):
     found = [(where, offences(spec)) for item in objects for where, spec in pod_specs(item)]
