@@ -81,7 +81,7 @@ class Launch:
     spec: JobSpec
     client: Any = field(default_factory=kubernetes.connect)
     _since: dict[str, float] = field(default_factory=dict)
-    """Trouble -> when it was first seen."""
+    """Sort of trouble -> when it was first seen; its words may change meanwhile."""
     _suspended: bool = False
 
     def __post_init__(self) -> None:
@@ -153,14 +153,14 @@ class Launch:
         found = [trouble(pod) for pod in pods]
         if len(pods) < max(1, self.spec.cluster.min_nodes or self.spec.pods):
             found.append(("create", self._why_no_pod(stored)))
-        current = {line: kind for kind, line in found if line}
-        self._since = {line: self._since.get(line, now) for line in current}
-        for line, kind in current.items():
-            if self._since[line] == now:
+        current = {kind: line for kind, line in found if line}
+        for kind, line in current.items():
+            if kind not in self._since:
                 console.say(f"{self.spec.task}: {line}")
             limit = self.spec.cluster.schedule_s if kind == "node" else PATIENCE_S[kind]
-            if now - self._since[line] > limit:
+            if now - self._since.get(kind, now) > limit:
                 raise RuntimeError(line)
+        self._since = {kind: self._since.get(kind, now) for kind in current}
 
     def _why_no_pod(self, stored: Body) -> str:
         """What the job's controllers say of a pod that they could not create; '' when nothing."""
