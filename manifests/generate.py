@@ -67,8 +67,8 @@ def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 @cache
 def _apart() -> ProcessPoolExecutor:
-    """A process for each use of Helm's Go runtime: at its second use a long session of tests ended in a crash."""
-    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1)
+    """A process for Helm's Go runtime, which crashes in long sessions of tests, here too; why is not known."""
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
 
 
 def render(given: dict[str, Any], namespace: str = NAMESPACE) -> dict[str, list[Object]]:

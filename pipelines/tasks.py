@@ -25,6 +25,7 @@ from components.summary.component import summary
 from components.tokenize.component import tokenize as write_shards
 from components.tokenizer.component import tokenizer as train_tokenizer
 from components.tooldata.component import tooldata as make_tooldata
+from mantus.launch.jobs.spec import SECRET_KEYS
 from mantus.launch.recipe import defaults
 
 DEFAULTS: dict[str, dict[str, Any]] = defaults()
@@ -37,9 +38,6 @@ DEFAULTS["collect"] = {
 
 NOWHERE: dict[str, Any] = {}
 NOTHING: list[Any] = []
-
-CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION")
-"""Keys of the secret, and the names that they have in a task's environment."""
 
 RETRIES = {"num_retries": 3, "backoff_duration": "30s", "backoff_factor": 2.0, "backoff_max_duration": "600s"}
 """For tasks that run long enough to meet a node's end: they go on from their checkpoints, or adopt their job."""
@@ -69,7 +67,7 @@ class Run:
         task.set_env_variable("MANTUS_TASK", name)
         if retry:
             task.set_retry(**RETRIES)
-        kubernetes.use_secret_as_env(task, self.secret, {key: key for key in CREDENTIALS}, optional=True)
+        kubernetes.use_secret_as_env(task, self.secret, {key: key for key in SECRET_KEYS}, optional=True)
         kubernetes.use_field_path_as_env(task, "MANTUS_RUN", "metadata.labels['pipeline/runid']")
         kubernetes.empty_dir_mount(task, "tmp", "/tmp")
         kubernetes.add_node_selector_json(task, self.node_selector)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mantus.data.shards import write_shards
-from mantus.storage import PhaseConfig, Work, execute
+from mantus.storage import PhaseConfig, Work, execute, fetch
 from mantus.text.tokenizer import Tokenizer, train
 
 
@@ -41,7 +41,11 @@ class Made(PhaseConfig):
 @pytest.fixture(scope="session")
 def inputs(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """URIs: store, tokenizer, tokens."""
-    store = tmp_path_factory.mktemp("store").as_uri()
+    return make_inputs(tmp_path_factory.mktemp("store").as_uri())
+
+
+def make_inputs(store: str) -> dict[str, str]:
+    """A tokenizer and token shards of small texts, in a store: URIs of store, tokenizer, tokens."""
     texts = [TEXT.format(n=n) * 3 for n in range(400)]
 
     def tokenizer(work: Work) -> dict[str, int]:
@@ -49,7 +53,7 @@ def inputs(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, s
         return {}
 
     made = execute("tokenizer", Made(store=store, name="t"), tokenizer)
-    vocabulary = Tokenizer.load(Path(made.uri.removeprefix("file://")))
+    vocabulary = Tokenizer.load(fetch(made.uri))
 
     def tokens(work: Work) -> dict[str, int]:
         rows = [[*ids, vocabulary.eot_id] for ids in vocabulary.encode_batch(texts)]
@@ -96,7 +100,6 @@ def released(inputs: dict[str, str], trained):
 def url(released) -> Iterator[str]:
     """The release, served."""
     from mantus.serving.local import served
-    from mantus.storage import fetch
 
     with served(fetch(released.uri)) as address:
         yield address

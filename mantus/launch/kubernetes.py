@@ -79,6 +79,40 @@ def refusals(doing: str = "") -> Iterator[None]:
         raise ClusterError(f"{doing}: {explain(error)}" if doing else explain(error)) from error
 
 
+def get_object(objects: Any, *address: str) -> dict[str, Any] | None:
+    """A stored object, None when there is none of that name; ApiException also when its kind is not known.
+
+    objects: a CustomObjectsApi.  address: group, version, namespace, plural, name.
+    """
+    from kubernetes.client import ApiException
+
+    try:
+        found: dict[str, Any] = objects.get_namespaced_custom_object(*address)
+    except ApiException as error:
+        if error.status == 404 and "page not found" not in str(error.body):
+            return None
+        raise
+    return found
+
+
+@contextmanager
+def absence_is_fine() -> Iterator[None]:
+    """Within the block it is no error that an object is gone already."""
+    from kubernetes.client import ApiException
+
+    try:
+        yield
+    except ApiException as error:
+        if error.status != 404:
+            raise
+
+
+def pods_of(core: Any, namespace: str, selector: str) -> list[dict[str, Any]]:
+    """Pods by label selector, as plain objects. core: a CoreV1Api."""
+    answer = core.list_namespaced_pod(namespace, label_selector=selector)
+    return [core.api_client.sanitize_for_serialization(pod) for pod in answer.items]
+
+
 def last_lines(core: Any, pod: str, namespace: str, **which: Any) -> list[str]:
     """The last lines that a pod wrote; [] when nobody knows any more.
 

@@ -87,9 +87,9 @@ class Checkpoints:
         return {step for step, name in names if name == COMMITTED}
 
     def _upload(self, folder: Path, names: list[str]) -> None:
-        for name in names if self.store is not None else []:
-            assert self.store is not None
-            self.store.upload(folder / name, f"{self.prefix}/{folder.name}/{name}")
+        if self.store is not None:
+            for name in names:
+                self.store.upload(folder / name, f"{self.prefix}/{folder.name}/{name}")
 
     def _download(self, name: str) -> None:
         assert self.store is not None

@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 
 from mantus.launch.jobs.spec import JobSpec
-from mantus.storage import execute, open_store, read_manifest
-from mantus.text.tokenizer import train as train_tokenizer
+from mantus.storage import open_store, read_manifest
 from tests.cluster.conftest import kubectl
-from tests.conftest import SMALL, TEXT, Made
+from tests.conftest import SMALL, TEXT, make_inputs
 from tests.e2e.conftest import note
 from tests.waiting import wait_for
 
@@ -70,27 +69,7 @@ class Ground:
 
 @pytest.fixture(scope="module")
 def ground(namespace: str, images: dict[str, str], s3: dict[str, str]) -> Ground:
-    store = "s3://mantus/inputs"
-    texts = [TEXT.format(n=n) * 3 for n in range(400)]
-
-    def tokenizer(work: Any) -> dict[str, int]:
-        train_tokenizer(texts, 320, work.out)
-        return {}
-
-    def tokens(work: Any) -> dict[str, int]:
-        from mantus.data.shards import write_shards
-        from mantus.storage import fetch
-        from mantus.text.tokenizer import Tokenizer
-
-        vocabulary = Tokenizer.load(fetch(made.uri))
-        rows = [[*ids, vocabulary.eot_id] for ids in vocabulary.encode_batch(texts)]
-        write_shards(rows[20:], vocabulary.vocab_size, work.out / "train")
-        write_shards(rows[:20], vocabulary.vocab_size, work.out / "heldout")
-        return {}
-
-    made = execute("tokenizer", Made(store=store, name="t"), tokenizer)
-    shards = execute("tokens", Made(store=store, name="s"), tokens)
-    return Ground(namespace, images["mantus"], {"tokenizer": made.uri, "tokens": shards.uri})
+    return Ground(namespace, images["mantus"], make_inputs("s3://mantus/inputs"))
 
 
 def end(launcher: subprocess.Popen[str], seconds: float = 300) -> tuple[str, str]:

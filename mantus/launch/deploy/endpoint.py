@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from mantus.launch.deploy.service import Body, Services
+from mantus.launch.deploy.service import Services
+from mantus.launch.jobs.spec import Body
 from mantus.launch.kubernetes import ClusterError, explain
 
 CONNECT_S = 2.0

@@ -7,11 +7,7 @@ can send it a share of the clients' requests.
 
 import json
 import shutil
-import signal
 import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,9 +17,11 @@ from mantus.launch import kubernetes
 from mantus.launch.deploy.config import DeployConfig
 from mantus.launch.deploy.endpoint import pod_endpoint, service_endpoint, url_of
 from mantus.launch.deploy.release import Release, read_release
-from mantus.launch.deploy.service import KEY, Body, Services, annotation, restorable, same, service_body
+from mantus.launch.deploy.service import KEY, Services, annotation, restorable, same, service_body
 from mantus.launch.deploy.smoke import Side, Unfit, measure, smoke
 from mantus.launch.deploy.watch import NotReady, Watch, is_ready
+from mantus.launch.jobs.spec import Body
+from mantus.processes import ended_by_sigterm
 from mantus.storage import Manifest, Reference, open_store
 from mantus.storage.artifact import artifact_key, commit, describe_files
 from mantus.storage.phase import key_settings, module_digest
@@ -36,7 +34,7 @@ def run(config: DeployConfig) -> Manifest:
     or fails its tests (then the old release serves as before, or nothing does); ClusterError when the API refuses.
     """
     release = read_release(config)
-    with kubernetes.refusals(f"deploy {config.name}"), _ended_by_sigterm():
+    with kubernetes.refusals(f"deploy {config.name}"), ended_by_sigterm():
         services = Services(config.namespace or kubernetes.namespace())
         record = Deployment(config, release, services).run()
     console.say(f"deploy: {record['outcome']}: {record['endpoint']} serves release {release.key[:12]}")
@@ -166,20 +164,3 @@ def _keep(config: DeployConfig, release: Release, record: dict[str, Any]) -> Man
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return manifest
-
-
-@contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM becomes SystemExit(143), so that canary or half-made service go; only the main thread may say so."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(*_: object) -> None:
-        raise SystemExit(143)
-
-    previous = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

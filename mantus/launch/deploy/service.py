@@ -12,6 +12,7 @@ from typing import Any
 from mantus.launch import kubernetes
 from mantus.launch.deploy.config import DeployConfig
 from mantus.launch.deploy.release import Release
+from mantus.launch.jobs.spec import CONTAINER_SECURITY, POD_SECURITY, Body
 
 GROUP, VERSION, PLURAL = "serving.kserve.io", "v1beta1", "inferenceservices"
 MANAGER = "mantus-deploy"
@@ -19,12 +20,10 @@ MANAGER = "mantus-deploy"
 DIGEST = "mantus.dev/digest"
 """Annotation of service and pods: which pods are of the wanted revision."""
 KEY = "mantus.dev/release-key"
-USER = 65532
 ENDING_S = 35
 """What the server needs for its open requests once it is told to end."""
 SCALE_AT = 80
 DELETE_TIMEOUT_S = 180
-Body = dict[str, Any]
 
 
 def service_body(config: DeployConfig, release: Release, namespace: str, canary: bool = False) -> Body:
@@ -67,13 +66,12 @@ def _predictor(config: DeployConfig, release: Release) -> Body:
         "tolerations": config.tolerations,
         "priorityClassName": config.priority_class,
     }
-    pod_security: Body = {"runAsNonRoot": True, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER}
     return {
         "serviceAccountName": config.service_account,
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": config.drain_s + ENDING_S,
         "deploymentStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
-        "securityContext": {**pod_security, "seccompProfile": {"type": "RuntimeDefault"}},
+        "securityContext": POD_SECURITY,
         **{name: value for name, value in optional.items() if value},
         "model": {
             "modelFormat": {"name": "mantus", "version": "1"},
@@ -82,11 +80,7 @@ def _predictor(config: DeployConfig, release: Release) -> Body:
             "resources": _resources(config),
             "terminationMessagePolicy": "FallbackToLogsOnError",
             "lifecycle": {"preStop": {"sleep": {"seconds": config.drain_s}}},
-            "securityContext": {
-                "allowPrivilegeEscalation": False,
-                "readOnlyRootFilesystem": True,
-                "capabilities": {"drop": ["ALL"]},
-            },
+            "securityContext": CONTAINER_SECURITY,
         },
     }
 
@@ -143,15 +137,7 @@ class Services:
 
     def get(self, name: str) -> Body | None:
         """The stored object, None when there is none."""
-        from kubernetes.client import ApiException
-
-        try:
-            found: Body = self._objects.get_namespaced_custom_object(GROUP, VERSION, self.namespace, PLURAL, name)
-        except ApiException as error:
-            if error.status == 404 and "page not found" not in str(error.body):
-                return None
-            raise
-        return found
+        return kubernetes.get_object(self._objects, GROUP, VERSION, self.namespace, PLURAL, name)
 
     def apply(self, body: Body, dry_run: bool = False) -> Body:
         """Server-side apply; the object as the API has it now, or would have it."""
@@ -172,22 +158,15 @@ class Services:
 
     def delete(self, name: str) -> None:
         """Remove a service, and wait until it and its pods are gone."""
-        from kubernetes.client import ApiException
-
-        try:
+        with kubernetes.absence_is_fine():
             self._objects.delete_namespaced_custom_object(GROUP, VERSION, self.namespace, PLURAL, name)
-        except ApiException as error:
-            if error.status != 404:
-                raise
         end = time.monotonic() + DELETE_TIMEOUT_S
         while (self.get(name) or self.pods(name)) and time.monotonic() < end:
             time.sleep(0.5)
 
     def pods(self, name: str) -> list[Body]:
         """The pods of a service, as plain objects."""
-        selector = f"serving.kserve.io/inferenceservice={name}"
-        answer = self.core.list_namespaced_pod(self.namespace, label_selector=selector)
-        return [self.client.sanitize_for_serialization(pod) for pod in answer.items]
+        return kubernetes.pods_of(self.core, self.namespace, f"serving.kserve.io/inferenceservice={name}")
 
     def warnings(self, name: str) -> list[Body]:
         """Warnings about a service and what its name begins, oldest first."""

@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 
 from mantus import console
 from mantus.launch.deploy.config import DeployConfig
-from mantus.launch.deploy.service import DIGEST, Body, Services, annotation, last_seen
+from mantus.launch.deploy.service import DIGEST, Services, annotation, last_seen
 from mantus.launch.jobs.pods import trouble
+from mantus.launch.jobs.spec import Body, condition
 from mantus.launch.kubernetes import last_lines
 
 PATIENCE_S = {"never": 5.0, "pull": 20.0, "create": 10.0, "crash": 0.0, "download": 25.0, "spec": 10.0}
@@ -56,7 +57,7 @@ class Watch:
             pods = [pod for pod in self.services.pods(self.name) if not pod["metadata"].get("deletionTimestamp")]
             new = [pod for pod in pods if annotation(pod, DIGEST) == wanted]
             ready = sum(map(is_ready, new))
-            if ready >= servers and len(new) == len(pods) and _condition(stored, "Ready"):
+            if ready >= servers and len(new) == len(pods) and condition(stored, "Ready"):
                 self._say(f"{self.name}: {ready} of {servers} ready")
                 return stored
             self._say(f"{self.name}: {ready} of {servers} ready{self._state(new, len(pods) - len(new))}")
@@ -136,18 +137,13 @@ class Watch:
 
 def is_ready(pod: Body) -> bool:
     """Whether the pod takes requests."""
-    return _condition(pod, "Ready")
-
-
-def _condition(item: Body, kind: str) -> bool:
-    conditions = (item.get("status") or {}).get("conditions") or ()
-    return any(entry["type"] == kind and entry["status"] == "True" for entry in conditions)
+    return bool(condition(pod, "Ready"))
 
 
 def _stage(pod: Body) -> str:
-    if not _condition(pod, "PodScheduled"):
+    if not condition(pod, "PodScheduled"):
         return "waiting for a node"
-    return "loading" if _condition(pod, "Initialized") else "downloading"
+    return "loading" if condition(pod, "Initialized") else "downloading"
 
 
 def _short(text: object) -> str:

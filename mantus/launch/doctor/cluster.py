@@ -8,6 +8,7 @@ from typing import Any
 from mantus.launch import kubernetes
 from mantus.launch.cluster import Cluster
 from mantus.launch.doctor.checks import Check
+from mantus.launch.jobs.spec import SECRET_KEYS, Body
 
 ROLE = "have the role mantus-pipeline bound to it (chart: rbac.extraSubjects)"
 KINDS = {
@@ -18,9 +19,6 @@ KINDS = {
 }
 """Kind -> API group, version, and what brings it."""
 RUNTIME = "mantus"
-REQUIRED_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-SECRET_KEYS = (*REQUIRED_KEYS, "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION")
-Body = dict[str, Any]
 
 
 @dataclass
@@ -187,7 +185,7 @@ def _secret(site: Site) -> Iterator[Check]:
         return
     data: Mapping[str, str] = found.get("data") or {}
     site.secret = {key: base64.b64decode(data[key]).decode(errors="replace") for key in SECRET_KEYS if key in data}
-    if missing := [key for key in REQUIRED_KEYS if not site.secret.get(key)]:
+    if missing := [key for key, optional in SECRET_KEYS.items() if not optional and not site.secret.get(key)]:
         yield Check("secret", "lacks", f"{name} has no {' and no '.join(missing)}", "add what is missing")
         return
     annotations = found["metadata"].get("annotations") or {}

@@ -9,12 +9,12 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from mantus.launch import kubernetes
 from mantus.launch.cluster import Cluster
 from mantus.launch.doctor.checks import Check
 from mantus.launch.doctor.cluster import Site
 from mantus.launch.jobs.pods import trouble
 from mantus.launch.jobs.spec import QUEUE_LABEL, Body, JobSpec, pod_template
-from mantus.launch.kubernetes import last_lines
 
 PATIENCE_S = {"never": 3.0, "pull": 15.0, "node": 20.0, "create": 6.0, "queue": 20.0}
 DEADLINE_S = 300.0
@@ -80,7 +80,7 @@ class Probe:
     def _read(self, pod: Body, seconds: float) -> Check:
         """What `mantus doctor` in the pod found."""
         image = self.site.cluster.image
-        lines = last_lines(self.core, pod["metadata"]["name"], self.site.namespace) or ["it wrote nothing"]
+        lines = kubernetes.last_lines(self.core, pod["metadata"]["name"], self.site.namespace) or ["it wrote nothing"]
         try:
             rows: list[dict[str, Any]] = json.loads(next(line for line in reversed(lines) if line.startswith("[")))
         except (StopIteration, ValueError):
@@ -95,18 +95,11 @@ class Probe:
         return Check("pod", "ok", f"image {image} starts{reached} ({seconds:.0f} s)")
 
     def _pods(self) -> list[Body]:
-        selector = f"batch.kubernetes.io/job-name={self.name}"
-        answer = self.core.list_namespaced_pod(self.site.namespace, label_selector=selector)
-        return [self.site.client.sanitize_for_serialization(pod) for pod in answer.items]
+        return kubernetes.pods_of(self.core, self.site.namespace, f"batch.kubernetes.io/job-name={self.name}")
 
     def _remove(self) -> None:
-        from kubernetes.client import ApiException
-
-        try:
+        with kubernetes.absence_is_fine():
             self.jobs.delete_namespaced_job(self.name, self.site.namespace, propagation_policy="Background")
-        except ApiException as error:
-            if error.status != 404:
-                raise
         end = time.monotonic() + 60
         while self._pods() and time.monotonic() < end:
             time.sleep(POLL_S)

@@ -3,8 +3,9 @@
 It knows batch/v1, not pods' inside.
 """
 
-from mantus.launch.jobs.spec import FINISHED_TTL_S, Body, JobSpec, condition, pod_template
+from mantus.launch.jobs.spec import FINISHED_TTL_S, Body, JobSpec, outcome_of, pod_template
 
+ENDS = {"Complete": "succeeded", "Failed": "failed", "FailureTarget": "failed", "Suspended": "suspended"}
 WRONG_INPUT = 2
 """Exit code that no second try mends."""
 
@@ -40,9 +41,4 @@ class IndexedJob:
 
     def outcome(self, stored: Body) -> tuple[str, str]:
         """What became of it."""
-        if condition(stored, "Complete"):
-            return "succeeded", ""
-        if said := condition(stored, "Failed") or condition(stored, "FailureTarget"):
-            return "failed", said.strip()
-        said = condition(stored, "Suspended")
-        return ("suspended", said.strip()) if said else ("", "")
+        return outcome_of(stored, ENDS)

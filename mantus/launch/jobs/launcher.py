@@ -4,12 +4,8 @@ It knows jobs by `Kind`, whatever their sort. A launcher that is killed leaves i
 """
 
 import os
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mantus import console
@@ -22,6 +18,7 @@ from mantus.launch.jobs.pytorchjob import PyTorchJob
 from mantus.launch.jobs.spec import Body, JobSpec, Kind
 from mantus.launch.jobs.trainjob import TrainJob
 from mantus.launch.phases import PHASES, parse_config
+from mantus.processes import ended_by_sigterm
 from mantus.storage import Manifest, open_store
 from mantus.storage.phase import made_elsewhere
 from mantus.storage.share import forget
@@ -94,7 +91,7 @@ class Launch:
 
     def run(self) -> None:
         """Start or adopt the job and return when it has succeeded. RuntimeError with the reason when it has not."""
-        with _ended_by_sigterm():
+        with ended_by_sigterm():
             self._start()
             try:
                 self._follow()
@@ -103,8 +100,6 @@ class Launch:
                 raise
 
     def _start(self) -> None:
-        from dataclasses import replace
-
         stored = self._get()
         if stored and self.kind.outcome(stored)[0] in ("succeeded", "failed"):  # of an earlier attempt
             self._delete()
@@ -177,52 +172,20 @@ class Launch:
         self._suspended = suspended
 
     def _pods(self) -> list[Body]:
-        selector = self.kind.selector(self.spec.name)
-        answer = self.core.list_namespaced_pod(self.namespace, label_selector=selector)
-        return [self.client.sanitize_for_serialization(pod) for pod in answer.items]
+        return kubernetes.pods_of(self.core, self.namespace, self.kind.selector(self.spec.name))
 
     def _address(self) -> tuple[str, str, str, str]:
         return self.kind.group, self.kind.version, self.namespace, self.kind.plural
 
     def _get(self) -> Body | None:
-        from kubernetes.client import ApiException
-
-        try:
-            found: Body = self.objects.get_namespaced_custom_object(*self._address(), self.spec.name)
-        except ApiException as error:
-            if error.status == 404 and "page not found" not in str(error.body):
-                return None
-            raise
-        return found
+        return kubernetes.get_object(self.objects, *self._address(), self.spec.name)
 
     def _delete(self) -> None:
         """End the job and its pods, and wait until its name is free."""
-        from kubernetes.client import ApiException
-
-        try:
+        with kubernetes.absence_is_fine():
             self.objects.delete_namespaced_custom_object(
                 *self._address(), self.spec.name, propagation_policy="Foreground"
             )
-        except ApiException as error:
-            if error.status != 404:
-                raise
         end = time.monotonic() + 90
         while self._get() is not None and time.monotonic() < end:
             time.sleep(0.2)
-
-
-@contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM becomes SystemExit(143), so that the job goes with the launcher; only the main thread may say so."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(*_: object) -> None:
-        raise SystemExit(143)
-
-    previous = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

@@ -10,6 +10,7 @@ import sys
 
 from mantus.launch.phases import PHASES, parse_config
 from mantus.storage.phase import MadeElsewhere
+from mantus.training.launch import InterruptedTraining
 
 AGAIN = 143
 """Exit code of work that goes on when it is started again."""
@@ -26,17 +27,11 @@ def main() -> int:
         return 0
     except ValueError as error:
         return _fail(name, error, 2)
+    except InterruptedTraining as error:
+        return _fail(name, error, AGAIN)
     except (OSError, RuntimeError) as error:
-        return _fail(name, error, AGAIN if _may_go_on(error) else 1)
+        return _fail(name, error, 1)
     return 0
-
-
-def _may_go_on(error: Exception) -> bool:
-    if "mantus.training.launch" not in sys.modules:
-        return False
-    from mantus.training.launch import InterruptedTraining
-
-    return isinstance(error, InterruptedTraining)
 
 
 def _fail(task: str, error: Exception, code: int) -> int:

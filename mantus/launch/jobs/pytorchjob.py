@@ -6,8 +6,9 @@ variables that the operator sets in either shape.
 
 from typing import Any
 
-from mantus.launch.jobs.spec import FINISHED_TTL_S, Body, JobSpec, condition, pod_template
+from mantus.launch.jobs.spec import FINISHED_TTL_S, Body, JobSpec, outcome_of, pod_template
 
+ENDS = {"Succeeded": "succeeded", "Failed": "failed", "Suspended": "suspended"}
 MAX_RESTARTS = 20
 """Of an elastic job: each time it grows, shrinks or loses a pod counts."""
 
@@ -67,10 +68,7 @@ class PyTorchJob:
 
     def outcome(self, stored: Body) -> tuple[str, str]:
         """What became of it."""
-        for kind, name in (("Succeeded", "succeeded"), ("Failed", "failed"), ("Suspended", "suspended")):
-            if said := condition(stored, kind):
-                return name, said.strip()
-        return "", ""
+        return outcome_of(stored, ENDS)
 
 
 def plain(value: Any) -> Any:

@@ -5,6 +5,7 @@ It does not speak to a cluster.
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -24,6 +25,19 @@ SECRET_KEYS = {
 }
 """Key of the secret, and environment variable of the same name -> whether it may be absent."""
 Body = dict[str, Any]
+POD_SECURITY: Body = {
+    "runAsNonRoot": True,
+    "runAsUser": USER,
+    "runAsGroup": USER,
+    "fsGroup": USER,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+CONTAINER_SECURITY: Body = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+"""What the level "restricted" asks of a pod and of each container, and a root file system that nobody writes to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +117,7 @@ def pod_template(spec: JobSpec, container: str, restart: str) -> Body:
         "serviceAccountName": cluster.service_account,
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": GRACE_S,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": POD_SECURITY,
         "containers": [_container(spec, container)],
         "volumes": [{"name": "tmp", "emptyDir": {}}],
         **{name: value for name, value in scheduling.items() if value},
@@ -136,11 +144,7 @@ def _container(spec: JobSpec, name: str) -> Body:
         "command": ["python", "-m", "mantus.launch.jobs.pod"],
         "env": [*({"name": key, "value": value} for key, value in environment.items()), *_secrets(spec.cluster)],
         "resources": resources(spec.cluster),
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": CONTAINER_SECURITY,
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
     }
@@ -161,6 +165,14 @@ def resources(cluster: Cluster) -> Body:
     if cluster.gpus:
         limits["nvidia.com/gpu"] = str(cluster.gpus)
     return {name: value for name, value in (("requests", requests), ("limits", limits)) if value}
+
+
+def outcome_of(stored: Body, names: Mapping[str, str]) -> tuple[str, str]:
+    """The first true condition of `names` (condition -> what it comes to) and what it says; ('', '') when none is."""
+    for kind, name in names.items():
+        if said := condition(stored, kind):
+            return name, said.strip()
+    return "", ""
 
 
 def condition(stored: Body, kind: str) -> str:

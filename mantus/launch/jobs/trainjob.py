@@ -3,8 +3,9 @@
 It knows trainer.kubeflow.org/v1alpha1 as plain objects: its SDK and the training operator's own overlay each other.
 """
 
-from mantus.launch.jobs.spec import Body, JobSpec, condition, pod_template
+from mantus.launch.jobs.spec import Body, JobSpec, outcome_of, pod_template
 
+ENDS = {"Complete": "succeeded", "Failed": "failed", "Suspended": "suspended"}
 RUNTIME = "torch-distributed"
 PATCHABLE = (
     "nodeSelector",
@@ -57,7 +58,4 @@ class TrainJob:
 
     def outcome(self, stored: Body) -> tuple[str, str]:
         """What became of it."""
-        for kind, name in (("Complete", "succeeded"), ("Failed", "failed"), ("Suspended", "suspended")):
-            if said := condition(stored, kind):
-                return name, said.strip()
-        return "", ""
+        return outcome_of(stored, ENDS)
