@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from mantus import console
+from mantus.model.config import flops_per_token
 from mantus.training.batches import Batch
 from mantus.training.checkpoint import Checkpoints
 from mantus.training.distributed import total, wrap
@@ -66,6 +67,8 @@ class Loop:
     rank: int
     world: int
     fingerprint: str
+    peak: float
+    """FLOP/s that one process can reach (see speed.py)."""
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def run(self, trackers: Trackers | None, what: str) -> None:
@@ -132,11 +135,13 @@ class Loop:
             optimizer.zero_grad(set_to_none=True)
         seconds = time.monotonic() - begin
         tokens = int(total(float(ids.numel()), self.world))
-        bar.advance(1, f"loss {mean:.3f}  {tokens / seconds:,.0f} tokens/s")
+        mfu = tokens * flops_per_token(self.module.inner.config, ids.shape[1]) / (seconds * self.peak * self.world)
+        bar.advance(1, f"loss {mean:.3f}  {tokens / seconds:,.0f} tokens/s  {mfu:.0%} MFU")
         self._record(step, mean, norm, share, valid)
         if trackers is not None:
-            mfu = {"learning_rate": self.plan.lr * share, "step_seconds": seconds, "data_wait_seconds": waited}
-            trackers.log(step, {"loss": mean, "grad_norm": norm, **mfu}, tokens)
+            speed = {"step_seconds": seconds, "data_wait_seconds": waited, "mfu": mfu}
+            row = {"loss": mean, "grad_norm": norm, "learning_rate": self.plan.lr * share, **speed}
+            trackers.log(step, row, tokens)
 
     def _record(self, step: int, loss: float, norm: float, share: float, valid: float) -> None:
         done, last = step + 1, step + 1 == self.plan.steps

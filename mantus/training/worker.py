@@ -30,6 +30,7 @@ from mantus.training.distributed import join, shutdown_distributed
 from mantus.training.launch import FAILED
 from mantus.training.loop import Loop, Plan
 from mantus.training.loss import NextToken
+from mantus.training.speed import peak_flops
 from mantus.training.trackers import Trackers
 
 MAX_HELDOUT_TOKENS = 32_768
@@ -73,8 +74,9 @@ def train(job: dict[str, Any], rank: int, world: int) -> None:
     plan = Plan(steps=steps, **{name: config[name] for name in Plan.__slots__ if name != "steps"})
     store = open_store(job["store"]) if config["upload_checkpoints"] else None
     checkpoints = Checkpoints(Path(job["scratch"]) / "checkpoints", 2, store, f"checkpoint/{job['key']}")
-    module = NextToken(model, _dtype(config["dtype"]), config["z_loss"])
-    loop = Loop(module, plan, batch, held_out, checkpoints, rank, world, job["key"])
+    dtype = _dtype(config["dtype"])
+    module = NextToken(model, dtype, config["z_loss"])
+    loop = Loop(module, plan, batch, held_out, checkpoints, rank, world, job["key"], peak_flops(dtype))
     if rank == 0:
         with Trackers(Path(job["scratch"]) / "trackers", config["metrics_port"]) as trackers:
             loop.run(trackers, job["what"])

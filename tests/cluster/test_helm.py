@@ -1,80 +1,29 @@
 """The chart on the real cluster: installed under Pod Security "restricted", checked, changed, taken back, removed."""
 
-import base64
 import json
-import os
 import time
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from manifests.generate import CHART
-from mantus.storage.objects import S3Store, StoreError, s3_client
-from tests.cluster.conftest import apply, kubectl, until
-from tests.cluster.objects import Object, restricted
+from mantus.storage.objects import StoreError
+from tests.cluster import chart
+from tests.cluster.chart import RELEASE, Site
+from tests.cluster.conftest import kubectl, until
 from tests.e2e.conftest import note
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-NAMESPACE, RELEASE = "mantus-helm", "mantus"
-BUCKET, KEY, DATA = "mantus", "kept/object", b"data that must stay"
-
-
-@dataclass(frozen=True)
-class Site:
-    """A namespace for the chart and Helm's own library, version 4."""
-
-    helm: Any
-    values: dict[str, Any]
-
-    def get(self, kind: str, name: str, path: str) -> str:
-        """One field of an object; '' when there is no such object."""
-        return str(kubectl("-n", NAMESPACE, "get", kind, name, "--ignore-not-found", "-o", f"jsonpath={path}"))
-
-    def store(self) -> S3Store:
-        """The trial storage, by the address of its Service and the credentials of its secret."""
-        encoded = json.loads(self.get("secret", "mantus-s3", "{.data}"))
-        keys = {name: base64.b64decode(value).decode() for name, value in encoded.items()}
-        address = f"http://{self.get('service', 'mantus-storage', '{.spec.clusterIP}')}:8333"
-        return S3Store(BUCKET, "", s3_client({**keys, "AWS_ENDPOINT_URL": address}))
-
-    def cluster(self) -> dict[str, Any]:
-        """The settings in the config map."""
-        found: dict[str, Any] = json.loads(self.get("configmap", "mantus-config", "{.data.MANTUS_CLUSTER}"))
-        return found
-
-    def install(self) -> dict[str, Any]:
-        """As `helm install --wait` does."""
-        made: dict[str, Any] = self.helm.install(str(CHART), RELEASE, self.values, timeout=240, wait="watcher")
-        return made
+NAMESPACE = "mantus-helm"
+KEY, DATA = "kept/object", b"data that must stay"
 
 
 @pytest.fixture(scope="module")
 def site(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A namespace that enforces "restricted", and a volume of this machine: the cluster has no provisioner."""
-    from helm_python import Config
-
-    kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s")
-    kubectl("delete", "pv", "mantus-helm", "--ignore-not-found", "--timeout=60s")
-    folder = tmp_path_factory.mktemp("volume")
-    folder.chmod(0o777)
-    apply(restricted(NAMESPACE), volume(folder))
-    values = {
-        "images": {"registry": "localhost", "python": image(images["mantus"]), "serve": image(images["serve"])},
-        "storage": {"persistence": {"storageClass": "-", "size": "1Gi"}},
-        # Other tests have cluster-wide objects of the usual names.
-        "serving": {"cpu": {"name": NAMESPACE}, "initializer": {"name": NAMESPACE}},
-    }
-    with Config(kubeconfig_path=os.environ["KUBECONFIG"], namespace=NAMESPACE) as helm:
-        yield Site(helm, values)
-        with suppress(Exception):
-            helm.uninstall(RELEASE, ignore_not_found=True, wait="watcher", timeout=120)
-    kubectl("delete", "namespace", NAMESPACE, "--timeout=120s")
-    kubectl("delete", "pv", "mantus-helm", "--ignore-not-found", "--timeout=60s")
+    with chart.site(NAMESPACE, images, tmp_path_factory.mktemp("volume")) as made:
+        yield made
 
 
 def found(site: Site) -> bytes:
@@ -83,25 +32,6 @@ def found(site: Site) -> bytes:
         return site.store().get(KEY)
     except StoreError:
         return b""
-
-
-def image(name: str) -> dict[str, str]:
-    """localhost/NAME:TAG as the chart's values have it."""
-    repository, _, tag = name.removeprefix("localhost/").partition(":")
-    return {"repository": repository, "tag": tag}
-
-
-def volume(folder: Path) -> Object:
-    """A persistent volume for the chart's claim."""
-    spec = {
-        "capacity": {"storage": "1Gi"},
-        "accessModes": ["ReadWriteOnce"],
-        "persistentVolumeReclaimPolicy": "Retain",
-        "storageClassName": "",
-        "claimRef": {"namespace": NAMESPACE, "name": "mantus-storage"},
-        "hostPath": {"path": str(folder)},
-    }
-    return {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "mantus-helm"}, "spec": spec}
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,11 @@ DIVIDED = ("collect", "clean")
 PATIENCE_S = {"never": 5.0, "pull": 20.0, "node": 0.0, "create": 15.0}
 """How long a pod may be in trouble before the phase fails; for a node, as long as cluster.schedule_s says."""
 POLL_S = 1.0
+WAYS_OUT = {
+    "init-pytorch": "start the training operator with --pytorch-init-container-template-file (docs/cluster.md), "
+    "or set cluster.min_nodes to cluster.nodes, which needs no such container",
+}
+"""What a controller's words name -> what helps."""
 METRICS_PORT = 9400
 """Where the first process of a training job is scraped (the chart's PodMonitor names it)."""
 
@@ -164,7 +169,11 @@ class Launch:
         own = [e for e in events if (e.involved_object.name or "").startswith(name) and "Create" in (e.reason or "")]
         made = stored["metadata"]["creationTimestamp"]
         recent = [e for e in own if e.last_timestamp and e.last_timestamp.strftime("%Y-%m-%dT%H:%M:%SZ") >= made]
-        return f"job {name} lacks a pod: {' '.join(recent[-1].message.split())}" if recent else ""
+        if not recent:
+            return ""
+        said = " ".join(recent[-1].message.split())
+        hint = next((f"; {way}" for sign, way in WAYS_OUT.items() if sign in said), "")
+        return f"job {name} lacks a pod: {said}{hint}"
 
     def _say_suspended(self, suspended: bool) -> None:
         if suspended and not self._suspended:

@@ -1,0 +1,93 @@
+"""Debian's Prometheus with the chart's rules, for tests: started over given targets, asked, stopped."""
+
+import json
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from mantus.processes import start_child, stop_child
+from tests.manifests.queries import Query, groups
+
+PROGRAM = shutil.which("prometheus")
+needed = pytest.mark.skipif(PROGRAM is None, reason="no prometheus here: apt-get install prometheus")
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "add",
+        "description": "Add two numbers.",
+        "parameters": {
+            "type": "object",
+            "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
+            "required": ["a", "b"],
+        },
+    },
+}
+CHAT = {"messages": [{"role": "user", "content": "It was"}], "max_tokens": 8, "temperature": 0}
+CALL = {**CHAT, "tools": [TOOL], "tool_choice": "required", "max_tokens": 400}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def prometheus(folder: Path, scrape_configs: list[dict[str, Any]]) -> Iterator[httpx.Client]:
+    """Prometheus over these targets, every second; a client of its API."""
+    port = free_port()
+    settings = {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": ["rules.yaml"],
+        "scrape_configs": scrape_configs,
+    }
+    (folder / "rules.yaml").write_text(yaml.safe_dump({"groups": groups()}))
+    (folder / "prometheus.yaml").write_text(yaml.safe_dump(settings))
+    command = [f"--config.file={folder / 'prometheus.yaml'}", f"--storage.tsdb.path={folder / 'data'}"]
+    with (folder / "log").open("wb") as log:
+        listen = f"--web.listen-address=127.0.0.1:{port}"
+        process = start_child([str(PROGRAM), *command, listen], stdout=log, stderr=subprocess.STDOUT)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client:
+            yield client
+    finally:
+        stop_child(process)
+
+
+def work(root: str, seconds: float = 30) -> None:
+    """Requests of every kind to a server, good and bad. root: where /v1 is."""
+    end = time.monotonic() + seconds
+    with httpx.Client(base_url=root, trust_env=False, timeout=60) as client:
+        while time.monotonic() < end:
+            assert client.post("/v1/chat/completions", json=CHAT).status_code == 200
+            assert client.post("/v1/chat/completions", json=CALL).status_code == 200
+            assert client.post("/v1/chat/completions", json={"messages": 1}).status_code == 400
+
+
+def ask(client: httpx.Client, expr: str, at: float | None = None) -> list[Any]:
+    """An instant query, now or at a Unix time."""
+    when = {} if at is None else {"time": str(at)}
+    answer = client.get("/api/v1/query", params={"query": expr, **when}).json()
+    assert answer["status"] == "success", json.dumps(answer)
+    return list(answer["data"]["result"])
+
+
+def watched(query: Query) -> str:
+    """A query's expression; of an alert without its last comparison: what it watches, rather than when it fires."""
+    import promql_parser
+
+    if query.kind != "alert":
+        return query.expr
+    node = promql_parser.parse(query.expr)
+    while isinstance(node, promql_parser.BinaryExpr) and str(node.op) in (">", "<", "==", "and"):
+        node = node.lhs
+    return str(node)
