@@ -113,6 +113,24 @@ def pods_of(core: Any, namespace: str, selector: str) -> list[dict[str, Any]]:
     return [core.api_client.sanitize_for_serialization(pod) for pod in answer.items]
 
 
+def warnings(core: Any, namespace: str, begins: str) -> list[dict[str, Any]]:
+    """Warnings about objects whose name begins so, oldest first, as plain objects. core: a CoreV1Api."""
+    answer = core.list_namespaced_event(namespace, field_selector="type=Warning")
+    events = [core.api_client.sanitize_for_serialization(event) for event in answer.items]
+    return sorted((item for item in events if _involved(item).startswith(begins)), key=last_seen)
+
+
+def _involved(event: dict[str, Any]) -> str:
+    return event["involvedObject"].get("name") or ""
+
+
+def last_seen(event: dict[str, Any]) -> str:
+    """When an event last happened, ISO 8601 in UTC; '' when it does not say."""
+    series = event.get("series") or {}
+    times = (event.get("lastTimestamp"), series.get("lastObservedTime"), event.get("eventTime"))
+    return max((str(item) for item in times if item), default="")
+
+
 def last_lines(core: Any, pod: str, namespace: str, **which: Any) -> list[str]:
     """The last lines that a pod wrote; [] when nobody knows any more.
 

@@ -33,8 +33,11 @@ def conclude(outcome: Outcome, home: Path) -> int:
     print("\n" + table(rows))
     print(f"\nmodel     {release / 'hf'}")
     print(f"release   {release}")
-    print("endpoint  make serve   ->  http://127.0.0.1:8080/v1")
-    print("agent     make agent   (needs the endpoint)")
+    if deployed := artifacts.get("deploy"):
+        print(f"endpoint  {read_manifest(deployed).stats['endpoint']}   (in the cluster)")
+    else:
+        print("endpoint  make serve   ->  http://127.0.0.1:8080/v1")
+        print("agent     make agent   (needs the endpoint)")
     print(f"report    {page.absolute().as_uri()}")
     return 0
 

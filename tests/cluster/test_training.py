@@ -166,7 +166,7 @@ def test_an_exception_in_rank_1_fails_the_step_and_its_message_carries_the_trace
 
 
 @pytest.mark.parametrize(
-    ("run", "cluster", "expected"),
+    ("run", "wrongly", "expected"),
     [
         ("noimage", {"image": "localhost/absent-python:9"}, "cannot be pulled"),
         ("nonode", {"node_selector": {"mantus.dev/none": "x"}}, "finds no node"),
@@ -175,9 +175,9 @@ def test_an_exception_in_rank_1_fails_the_step_and_its_message_carries_the_trace
         ("toomuch", {"memory": "900Gi"}, "finds no node"),
     ],
 )
-def test_pods_that_cannot_start_are_reported_within_a_minute(ground: Ground, run: str, cluster: dict, expected: str):
+def test_pods_that_cannot_start_are_reported_within_a_minute(ground: Ground, run: str, wrongly: dict, expected: str):
     begin = time.monotonic()
-    _, wrong = end(ground.start(run, **cluster), 120)
+    _, wrong = end(ground.start(run, **wrongly), 120)
     seconds = time.monotonic() - begin
     assert expected in wrong
     assert "\n" not in wrong

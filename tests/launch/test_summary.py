@@ -68,6 +68,16 @@ def test_a_run_leaves_its_page_its_figures_and_its_release(home: Path, capsys: p
     assert (run.folder / "report.html").absolute().as_uri() in out
 
 
+def test_where_a_release_was_deployed_its_endpoint_is_named(home: Path, capsys: pytest.CaptureFixture[str]):
+    run = outcome(home, 1)
+    uri = artifact("deployment", {"deployment.json": "{}"}, {"endpoint": "http://talker.example/v1"})
+    run.tasks["deploy"] = TaskLine("deploy", 0.0, 1.0, uri)
+    assert conclude(run, home) == 0
+    out = capsys.readouterr().out
+    assert "endpoint  http://talker.example/v1   (in the cluster)" in out
+    assert "make serve" not in out
+
+
 def test_the_next_run_keeps_the_figures_and_replaces_the_release(home: Path):
     conclude(outcome(home, 1), home)
     again = outcome(home, 2, cached=("release", "report", "evaluate_model"))

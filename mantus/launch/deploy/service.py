@@ -170,18 +170,9 @@ class Services:
 
     def warnings(self, name: str) -> list[Body]:
         """Warnings about a service and what its name begins, oldest first."""
-        answer = self.core.list_namespaced_event(self.namespace, field_selector="type=Warning")
-        events = [self.client.sanitize_for_serialization(event) for event in answer.items]
-        own = [item for item in events if _concerns(item["involvedObject"].get("name", ""), name)]
-        return sorted(own, key=last_seen)
+        events = kubernetes.warnings(self.core, self.namespace, name)
+        return [item for item in events if _concerns(item["involvedObject"]["name"], name)]
 
 
 def _concerns(involved: str, name: str) -> bool:
     return involved == name or involved.startswith(f"{name}-predictor")
-
-
-def last_seen(event: Body) -> str:
-    """When an event last happened, ISO 8601 in UTC; '' when it does not say."""
-    series = event.get("series") or {}
-    times = (event.get("lastTimestamp"), series.get("lastObservedTime"), event.get("eventTime"))
-    return max((str(item) for item in times if item), default="")

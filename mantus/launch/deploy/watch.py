@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 
 from mantus import console
 from mantus.launch.deploy.config import DeployConfig
-from mantus.launch.deploy.service import DIGEST, Services, annotation, last_seen
-from mantus.launch.jobs.pods import trouble
+from mantus.launch.deploy.service import DIGEST, Services, annotation
+from mantus.launch.jobs.pods import Patience, trouble
 from mantus.launch.jobs.spec import Body, condition
-from mantus.launch.kubernetes import last_lines
+from mantus.launch.kubernetes import last_lines, last_seen
 
 PATIENCE_S = {"never": 5.0, "pull": 20.0, "create": 10.0, "crash": 0.0, "download": 25.0, "spec": 10.0}
 """How long each sort of trouble may last; finding a node has a setting of its own."""
@@ -37,9 +37,10 @@ class Watch:
     config: DeployConfig
     body: Body
     began: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"))
-    _since: dict[str, float] = field(default_factory=dict)
-    """Sort of trouble -> when it was first seen; the words change while a pull is tried again."""
     _said: str = ""
+
+    def __post_init__(self) -> None:
+        self._patience = Patience({**PATIENCE_S, "node": self.config.schedule_s})
 
     @property
     def name(self) -> str:
@@ -69,15 +70,11 @@ class Watch:
 
     def _check(self, waiting: list[Body], pods: list[Body], stored: Body) -> None:
         """Say each trouble once; NotReady when one lasts."""
-        now = time.monotonic()
-        current = dict(self._troubles(waiting, pods, stored))
-        self._since = {kind: self._since.get(kind, now) for kind in current}
-        for kind, line in current.items():
-            limit = self.config.schedule_s if kind == "node" else PATIENCE_S[kind]
-            if now - self._since[kind] >= limit:
-                raise NotReady(line)
-            if self._since[kind] == now:
-                console.say(f"deploy: {line}")
+        new, lasting = self._patience.spend(dict(self._troubles(waiting, pods, stored)))
+        if lasting:
+            raise NotReady(lasting)
+        for line in new:
+            console.say(f"deploy: {line}")
 
     def _troubles(self, waiting: list[Body], pods: list[Body], stored: Body) -> Iterator[tuple[str, str]]:
         for pod in waiting:

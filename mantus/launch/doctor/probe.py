@@ -13,7 +13,7 @@ from mantus.launch import kubernetes
 from mantus.launch.cluster import Cluster
 from mantus.launch.doctor.checks import Check
 from mantus.launch.doctor.cluster import Site
-from mantus.launch.jobs.pods import trouble
+from mantus.launch.jobs.pods import Patience, trouble
 from mantus.launch.jobs.spec import QUEUE_LABEL, Body, JobSpec, pod_template
 
 PATIENCE_S = {"never": 3.0, "pull": 15.0, "node": 20.0, "create": 6.0, "queue": 20.0}
@@ -34,7 +34,7 @@ class Probe:
     site: Site
     store: str
     name: str = field(default_factory=lambda: f"mantus-doctor-{secrets.token_hex(4)}")
-    _since: dict[str, float] = field(default_factory=dict)
+    _patience: Patience = field(default_factory=lambda: Patience(PATIENCE_S))
 
     def __post_init__(self) -> None:
         from kubernetes import client
@@ -60,19 +60,16 @@ class Probe:
             if pods and (pods[0].get("status") or {}).get("phase") in ("Succeeded", "Failed"):
                 return pods[0]
             kind, line = trouble(pods[0]) if pods else self._no_pod()
-            now = time.monotonic()
-            self._since = {kind: self._since.get(kind, now)} if line else {}
-            if line and now - self._since[kind] >= PATIENCE_S[kind]:
-                return Check("pod", "lacks", line.replace(self.name, "mantus-doctor"))
+            _, lasting = self._patience.spend({kind: line} if line else {})
+            if lasting:
+                return Check("pod", "lacks", lasting.replace(self.name, "mantus-doctor"))
             time.sleep(POLL_S)
         return Check("pod", "lacks", f"a pod of image {self.site.cluster.image} did not end within {DEADLINE_S:g} s")
 
     def _no_pod(self) -> tuple[str, str]:
         """Why the job has no pod yet: what its controller, or its queue, says."""
-        selector = f"type=Warning,involvedObject.name={self.name}"
-        events = self.core.list_namespaced_event(self.site.namespace, field_selector=selector).items
-        if events:
-            return "create", f"no pod may start: {' '.join((events[-1].message or '').split())}"
+        if events := kubernetes.warnings(self.core, self.site.namespace, self.name):
+            return "create", f"no pod may start: {' '.join((events[-1].get('message') or '').split())}"
         if self.site.cluster.queue:
             return "queue", f"queue {self.site.cluster.queue} does not admit a job of one pod"
         return "", ""

@@ -13,7 +13,7 @@ from mantus.launch import kubernetes
 from mantus.launch.cluster import Cluster
 from mantus.launch.jobs.indexed import IndexedJob
 from mantus.launch.jobs.owner import owners_of
-from mantus.launch.jobs.pods import Followers, failures, trouble
+from mantus.launch.jobs.pods import Followers, Patience, failures, traceback_of, trouble
 from mantus.launch.jobs.pytorchjob import PyTorchJob
 from mantus.launch.jobs.spec import Body, JobSpec, Kind
 from mantus.launch.jobs.trainjob import TrainJob
@@ -26,8 +26,8 @@ from mantus.storage.share import forget
 TRAINING = ("pretrain", "sft")
 DIVIDED = ("collect", "clean")
 """Phases whose pods share the work (see mantus/storage/share.py)."""
-PATIENCE_S = {"never": 5.0, "pull": 20.0, "node": 0.0, "create": 15.0}
-"""How long a pod may be in trouble before the phase fails; for a node, as long as cluster.schedule_s says."""
+PATIENCE_S = {"never": 5.0, "pull": 20.0, "create": 15.0}
+"""How long a pod may be in trouble before the phase fails; finding a node has a setting of its own."""
 POLL_S = 1.0
 WAYS_OUT = {
     "init-pytorch": "start the training operator with --pytorch-init-container-template-file (docs/cluster.md), "
@@ -82,8 +82,6 @@ class Launch:
 
     spec: JobSpec
     client: Any = field(default_factory=kubernetes.connect)
-    _since: dict[str, float] = field(default_factory=dict)
-    """Sort of trouble -> when it was first seen; its words may change meanwhile."""
     _suspended: bool = False
 
     def __post_init__(self) -> None:
@@ -92,6 +90,7 @@ class Launch:
         self.kind = kind_of(self.spec)
         self.namespace = self.spec.cluster.namespace or kubernetes.namespace()
         self.core, self.objects = client.CoreV1Api(self.client), client.CustomObjectsApi(self.client)
+        self.patience = Patience({**PATIENCE_S, "node": self.spec.cluster.schedule_s})
         self.followers = Followers(self.core, self.namespace, self.spec.name)
 
     def run(self) -> None:
@@ -142,36 +141,28 @@ class Launch:
         if not found:
             return f"job {self.spec.name} failed: {said}"
         short = found[0].pod.removeprefix(self.spec.name + "-")
-        lines = self.followers.last.get(short, [])
-        begin = max((n for n, line in enumerate(lines) if line.startswith("Traceback")), default=len(lines))
-        trace = " | ".join(line.strip() for line in lines[begin:] if line.strip())
+        trace = " | ".join(traceback_of(self.followers.last.get(short) or found[0].message.splitlines()))
         return f"{found[0]}" + (f" -- {trace}" if trace else "")
 
     def _check(self, pods: list[Body], stored: Body) -> None:
         """Say once what keeps pods from starting; RuntimeError when it lasts."""
-        now = time.monotonic()
         found = [trouble(pod) for pod in pods]
         if len(pods) < max(1, self.spec.cluster.min_nodes or self.spec.pods):
             found.append(("create", self._why_no_pod(stored)))
-        current = {kind: line for kind, line in found if line}
-        for kind, line in current.items():
-            if kind not in self._since:
-                console.say(f"{self.spec.task}: {line}")
-            limit = self.spec.cluster.schedule_s if kind == "node" else PATIENCE_S[kind]
-            if now - self._since.get(kind, now) > limit:
-                raise RuntimeError(line)
-        self._since = {kind: self._since.get(kind, now) for kind in current}
+        new, lasting = self.patience.spend({kind: line for kind, line in found if line})
+        for line in new:
+            console.say(f"{self.spec.task}: {line}")
+        if lasting:
+            raise RuntimeError(lasting)
 
     def _why_no_pod(self, stored: Body) -> str:
         """What the job's controllers say of a pod that they could not create; '' when nothing."""
         name = self.spec.name
-        events = self.core.list_namespaced_event(self.namespace, field_selector="type=Warning").items
-        own = [e for e in events if (e.involved_object.name or "").startswith(name) and "Create" in (e.reason or "")]
-        made = stored["metadata"]["creationTimestamp"]
-        recent = [e for e in own if e.last_timestamp and e.last_timestamp.strftime("%Y-%m-%dT%H:%M:%SZ") >= made]
-        if not recent:
+        events = kubernetes.warnings(self.core, self.namespace, name)
+        failed = [event for event in events if "Create" in (event.get("reason") or "")]
+        if not failed or kubernetes.last_seen(failed[-1]) < stored["metadata"]["creationTimestamp"]:
             return ""
-        said = " ".join(recent[-1].message.split())
+        said = " ".join(failed[-1]["message"].split())
         hint = next((f"; {way}" for sign, way in WAYS_OUT.items() if sign in said), "")
         return f"job {name} lacks a pod: {said}{hint}"
 

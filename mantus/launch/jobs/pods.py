@@ -7,7 +7,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,9 @@ CANNOT_START = {
 }
 """Reasons to wait that time does not mend, each with what it means."""
 CANNOT_PULL = ("ErrImagePull", "ImagePullBackOff", "RegistryUnavailable")
-TRACEBACK_LINES = 30
+KEPT_LINES = 120
+"""Of each pod's log: a traceback, and what torchrun writes about it."""
+TORCHRUN = "torch/distributed/run.py"
 RETRY = 128
 """Exit codes from here on mean: the same work may go on."""
 Pod = dict[str, Any]
@@ -44,6 +46,23 @@ def trouble(pod: Pod) -> tuple[str, str]:
     return "", ""
 
 
+@dataclass
+class Patience:
+    """For how long trouble may last, by its sort: the words of one sort change, as while a pull is tried again."""
+
+    limits: Mapping[str, float]
+    """Sort -> seconds."""
+    _since: dict[str, float] = field(default_factory=dict)
+
+    def spend(self, current: Mapping[str, str]) -> tuple[list[str], str]:
+        """Given sort -> line of what is wrong now: (lines of new sorts, the line of one that lasts too long or '')."""
+        now = time.monotonic()
+        new = [line for sort, line in current.items() if sort not in self._since]
+        self._since = {sort: self._since.get(sort, now) for sort in current}
+        lasting = (line for sort, line in current.items() if now - self._since[sort] >= self.limits[sort])
+        return new, next(lasting, "")
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """How a pod's container ended badly."""
@@ -56,7 +75,9 @@ class Failure:
     """The last lines that it wrote."""
 
     def __str__(self) -> str:
-        said = " ".join(self.message.split()[-400:])
+        lines = [line for line in self.message.splitlines() if line.strip()]
+        own = lines[-1:] if lines and lines[-1].startswith("mantus: ") else lines
+        said = " ".join(" ".join(own).split()[-400:])
         return f"pod {self.pod} failed (exit {self.code}{f', {self.reason}' if self.reason != 'Error' else ''}): {said}"
 
 
@@ -71,6 +92,21 @@ def failures(pods: list[Pod]) -> list[Failure]:
                     words = (ended.get("finishedAt") or "", ended.get("reason") or "Error", ended.get("message") or "")
                     found.append(Failure(pod["metadata"]["name"], ended["exitCode"], *words))
     return sorted(found, key=lambda item: (item.code >= RETRY, item.at))
+
+
+def traceback_of(lines: list[str]) -> list[str]:
+    """The last traceback among them, without the one that torchrun writes of itself; [] when there is none."""
+    found: list[list[str]] = []
+    inside = False
+    for line in lines:
+        if line.startswith("Traceback "):
+            found.append([])
+            inside = True
+        if inside:
+            found[-1].append(line.strip())
+            inside = line.startswith((" ", "Traceback "))  # the error itself is its last line
+    own = [trace for trace in found if not any(TORCHRUN in line for line in trace)]
+    return own[-1] if own else []
 
 
 @dataclass
@@ -115,7 +151,7 @@ class Followers:
                         _relay(event)
                     continue
                 kept.append(rest)
-                del kept[:-TRACEBACK_LINES]
+                del kept[:-KEPT_LINES]
                 print(f"[{short}] {rest}", file=sys.stderr, flush=True)
         except Exception as error:  # noqa: BLE001 - the log is for people: the job goes on without it
             print(f"[{short}] its log broke off: {' '.join(str(error).split())[:200]}", file=sys.stderr, flush=True)

@@ -8,7 +8,7 @@ import pytest
 from mantus.launch.cluster import Cluster, parse_cluster, read_cluster
 from mantus.launch.jobs.indexed import IndexedJob
 from mantus.launch.jobs.launcher import kind_of, plan
-from mantus.launch.jobs.pods import Failure, failures, trouble
+from mantus.launch.jobs.pods import Failure, failures, traceback_of, trouble
 from mantus.launch.jobs.pytorchjob import PyTorchJob
 from mantus.launch.jobs.trainjob import TrainJob
 
@@ -156,3 +156,23 @@ def test_settings_come_from_a_file_or_the_command_line(tmp_path):
     assert read_cluster('{"nodes": 3}') == {"nodes": 3}
     with pytest.raises(ValueError, match="no such file, and not JSON"):
         read_cluster("absent.yaml")
+
+
+def test_of_a_failed_pods_log_its_own_traceback_and_last_line_are_told():
+    log = """Traceback (most recent call last):
+  File "worker.py", line 1, in train
+    raise ValueError("tokens")
+ValueError: tokens
+E1125 failed (exitcode: 1) local_rank: 0
+Traceback (most recent call last):
+  File "/venv/torch/distributed/run.py", line 1, in main
+    run(args)
+torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
+=====
+mantus: pretrain: training failed (rank 1): ValueError: tokens
+"""
+    trace = traceback_of(log.splitlines())
+    assert (trace[0], trace[-1], len(trace)) == ("Traceback (most recent call last):", "ValueError: tokens", 4)
+    assert traceback_of(["nothing"]) == []
+    told = str(Failure("p", 1, "", "Error", log))
+    assert told == "pod p failed (exit 1): mantus: pretrain: training failed (rank 1): ValueError: tokens"
