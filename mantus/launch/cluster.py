@@ -40,9 +40,9 @@ class Cluster(BaseModel):
     """Above 0: elastic, training goes on with any number of pods from this one to `nodes` (PyTorchJob only)."""
     shards: int = Field(default=1, ge=1)
     """Pods of the Indexed Job of a data phase that can be divided."""
-    cpu: str = ""
+    cpu: str = Field(default="", coerce_numbers_to_str=True)
     """Processors of each pod, as Kubernetes writes them; '': not said."""
-    memory: str = ""
+    memory: str = Field(default="", coerce_numbers_to_str=True)
     """Memory of each pod: request and limit."""
     gpus: int = Field(default=0, ge=0)
     """nvidia.com/gpu of each training pod."""

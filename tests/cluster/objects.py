@@ -1,30 +1,15 @@
 """The objects that the tests on a cluster begin with. The chart makes the same for users; here they stand alone."""
 
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 Object = dict[str, Any]
 
-RULES: list[Object] = [
-    {
-        "apiGroups": [group],
-        "resources": [resource],
-        "verbs": ["create", "get", "list", "watch", "patch", "delete"],
-    }
-    for group, resource in (
-        ("kubeflow.org", "pytorchjobs"),
-        ("trainer.kubeflow.org", "trainjobs"),
-        ("batch", "jobs"),
-        ("serving.kserve.io", "inferenceservices"),
-    )
-] + [
-    {"apiGroups": [""], "resources": ["pods", "pods/log", "events"], "verbs": ["get", "list", "watch"]},
-    {"apiGroups": [""], "resources": ["resourcequotas", "limitranges"], "verbs": ["get", "list"]},
-    {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create", "get"]},
-    {"apiGroups": [""], "resources": ["serviceaccounts"], "verbs": ["get"]},
-    {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["mantus-s3"], "verbs": ["get"]},
-    {"apiGroups": ["kueue.x-k8s.io"], "resources": ["localqueues"], "verbs": ["get"]},
-]
-"""What mantus-pipeline may do, as helm/mantus/templates/rbac.yaml has it."""
+RBAC = Path(__file__).parent.parent.parent / "manifests" / "base" / "rbac.yaml"
+RULES: list[Object] = next(item for item in yaml.safe_load_all(RBAC.read_text()) if item["kind"] == "Role")["rules"]
+"""What mantus-pipeline may do, as users get it."""
 
 
 def ground(namespace: str, environment: dict[str, str]) -> list[Object]:

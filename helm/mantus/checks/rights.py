@@ -15,10 +15,12 @@ NEEDED = (
     ("", "pods", "log", READ),
     ("", "events", "", READ),
     ("", "resourcequotas", "", ("get", "list")),
+    ("", "services", "", ("get",)),
 )
 REFUSED = (
     ("", "secrets", "", ("list", "create")),
     ("", "pods", "exec", ("create",)),
+    ("", "services", "proxy", ("create",)),
     ("", "pods", "", ("create",)),
     ("", "serviceaccounts", "token", ("create",)),
     ("rbac.authorization.k8s.io", "rolebindings", "", ("create", "patch")),

@@ -28,11 +28,11 @@ class DeployConfig(PhaseConfig):
     """Servers, or the fewest when `max_replicas` is above 0."""
     max_replicas: int = Field(default=0, ge=0)
     """Above 0: a HorizontalPodAutoscaler adds servers up to this many when they use 80 % of their processors."""
-    cpu: str = "1"
+    cpu: str = Field(default="1", coerce_numbers_to_str=True)
     """Processors that each server asks for, as Kubernetes writes them."""
-    cpu_limit: str = ""
+    cpu_limit: str = Field(default="", coerce_numbers_to_str=True)
     """The most processors a server may use; '': what it asks for."""
-    memory: str = "2Gi"
+    memory: str = Field(default="2Gi", coerce_numbers_to_str=True)
     """Memory of each server: request and limit."""
     gpus: int = Field(default=0, ge=0)
     """nvidia.com/gpu of each server."""

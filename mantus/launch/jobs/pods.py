@@ -102,8 +102,9 @@ def traceback_of(lines: list[str]) -> list[str]:
         if line.startswith("Traceback "):
             found.append([])
             inside = True
-        if inside:
+        if inside and line.strip(" ^~"):
             found[-1].append(line.strip())
+        if inside:
             inside = line.startswith((" ", "Traceback "))  # the error itself is its last line
     own = [trace for trace in found if not any(TORCHRUN in line for line in trace)]
     return own[-1] if own else []
