@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mantus.data import minhash
 from mantus.data.corpus import Row, document_id, part_paths, write_rows
-from mantus.data.dedup import DedupConfig, run
+from mantus.data.dedup import minhash
+from mantus.data.dedup.run import DedupConfig, run
 from mantus.storage import PhaseConfig, execute
 
 
@@ -61,7 +61,7 @@ def test_jaccard(left: set[int], right: set[int]):
 
 def test_pairs_that_share_a_band():
     table = np.array([[1, 9], [2, 8], [1, 7], [3, 8], [1, 6]], np.uint64)
-    assert minhash.candidate_pairs(table).tolist() == [[0, 2], [0, 4], [1, 3], [2, 4]]
+    assert minhash.candidate_pairs(table.T).tolist() == [[0, 2], [0, 4], [1, 3], [2, 4]]
 
 
 def dedup(tmp_path: Path, texts: list[str], form: str = "prose", name: str = "x", **fields: Any) -> tuple[Any, Path]:
