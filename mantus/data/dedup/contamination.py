@@ -100,7 +100,7 @@ class Search:
         for number, name in enumerate(self.names):
             if not (self.set_of_row[self.row] == number).any():
                 raise ValueError(
-                    f"{name}: no text of it has {ngram} words; set evaluation_ngram lower or name its fields"
+                    f"evaluation_ngram: {name}: no text of it has {ngram} words; lower it or name other fields"
                 )
 
     def look(self, frame: Any) -> Any:

@@ -93,7 +93,7 @@ def _judged(frame: Any, verdict: Any, settings: Settings, hashes: Any, search: S
     frame = frame.with_columns(cluster_id=pl.col("id"), cluster_size=verdict["cluster_size"])
     frame = frame.with_columns(verdict["reason"], verdict["rule"], verdict["survivor"], verdict["jaccard"])
     frame = frame.with_columns(repeated=pl.lit(0, pl.Int64), read=pl.col("text").str.len_bytes().cast(pl.Int64))
-    frame = frame.with_row_index("row")
+    frame = frame.with_row_index("place")
     stays, goes = frame.filter(pl.col("reason").is_null()), frame.filter(pl.col("reason").is_not_null())
     if hashes is not None:
         remove = settings.mode == "remove"
@@ -102,12 +102,12 @@ def _judged(frame: Any, verdict: Any, settings: Settings, hashes: Any, search: S
         stays = stays.with_columns(reason=pl.when(empty).then(pl.lit(BOILERPLATE)), rule=pl.lit(None, pl.String))
     if search is not None:
         left = stays.filter(pl.col("reason").is_null())
-        named = left.select("row", sets=search.look(left))
-        stays = stays.join(named, on="row", how="left")
+        named = left.select("place", sets=search.look(left))
+        stays = stays.join(named, on="place", how="left")
         found = pl.col("sets").is_not_null() & settings.drop_contaminated
         rule = pl.when(found).then(pl.col("sets")).otherwise(pl.col("rule"))
         stays = stays.with_columns(reason=pl.when(found).then(pl.lit(CONTAMINATED)).otherwise("reason"), rule=rule)
-    return pl.concat([stays.select(frame.columns), goes]).sort("row").drop("row")
+    return pl.concat([stays.select(frame.columns), goes]).sort("place").drop("place")
 
 
 def _written(judged: Any) -> Written:
@@ -159,9 +159,14 @@ def _duplicates(ledger: Any) -> Any:
 
 
 def write_requests(requests: Requests, out: Path) -> None:
-    """Keep what was asked to be taken down: it holds for what is compared with this corpus."""
+    """Keep what was asked to be taken down, and the ids of all that was: it holds for later corpora too."""
+    import polars as pl
+
     if requests:
-        (out / KEPT_REQUESTS).write_text("".join(f"{line}\n" for line in requests.lines()), encoding="utf-8")
+        ledger = pl.read_parquet(out / "ledger.parquet", columns=["id", "reason"])
+        ids = ledger.filter(pl.col("reason") == TAKEN_DOWN)["id"]
+        wanted = sorted({*requests.lines(), *ids})
+        (out / KEPT_REQUESTS).write_text("".join(f"{line}\n" for line in wanted), encoding="utf-8")
 
 
 def write_report(report: dict[str, Any], out: Path) -> None:

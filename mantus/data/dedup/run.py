@@ -135,7 +135,7 @@ def _older(work: Work, number: int, config: DedupConfig, requests: Requests) -> 
     corpus, uri = work.inputs["against"][number], work.manifests["against"][number].uri
     if not (parts := part_paths(corpus)):
         raise ValueError(f"against[{number}]: {uri}: has no documents; name a corpus that dedup made")
-    if index := read_index(corpus, config.sketch):
+    if (index := read_index(corpus, config.sketch)) is not None:
         return index.load(requests)
     console.say(f"{uri}: no index that can be compared with these hashes; hashing its texts again")
     folders = [work.scratch / f"against-{number}" / part.stem for part in parts]

@@ -156,6 +156,7 @@ class Signed:
             texts = pl.read_parquet(self.parts[file], columns=["text"])["text"]
             hashes, starts = minhash.text_shingles(texts.gather(chosen - self.bounds[file]), sketch.ngram)
             before = self.shingles[file] if self.shingles[file] is not None else np.zeros(0, np.uint64)
+            scratch.mkdir(parents=True, exist_ok=True)
             path = scratch / f"{SHINGLES}-{file:05d}-{len(before)}"
             np.concatenate([before, hashes]).tofile(path)
             self.shingles[file] = _mapped(path)

@@ -6,7 +6,7 @@ It knows requests and rows, not what else goes with a document (its copies: see 
 import hashlib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,20 @@ def read_list(found: list[Resolved], inline: Iterable[str], where: str) -> Reque
     if found and not wanted:
         raise ValueError(f"{where}: {found[0].source.path}: names no document; one id, URL or sha256 a line")
     return read_requests([*wanted, *inline])
+
+
+def with_copies(requests: Requests, parts: Iterable[Path]) -> Requests:
+    """The requests, and the ids of all documents of a corpus that they name: an id is that of a text, at any URL."""
+    import polars as pl
+
+    if not requests:
+        return requests
+    columns = ["id", "url", "text"] if requests.digests else ["id", "url"]
+    found = set(requests.ids)
+    for part in parts:
+        frame = pl.read_parquet(part, columns=columns)
+        found.update(frame.filter(requests.rules(frame).is_not_null())["id"])
+    return replace(requests, ids=frozenset(found))
 
 
 def inherited(folders: Iterable[Path]) -> list[str]:
