@@ -215,3 +215,18 @@ def test_pods_that_share_the_work_commit_what_one_would(tmp_path: Path, monkeypa
     monkeypatch.setenv("MANTUS_CACHE", str(tmp_path / "pod 1"))
     last, _ = dedup(tmp_path / "shared", texts, parts=5)
     assert last.files == alone.files
+
+
+def test_nothing_goes_that_is_unlike_what_stays(tmp_path: Path):
+    chance = random.Random(6)
+    texts = [prose(chance)]
+    for _ in range(15):
+        texts.append(edited(texts[-1], 0.01, chance))
+    chain = [" ".join(words) for words in texts]
+    _, folder = dedup(tmp_path, chain, bands=20, rows=5)
+    rows = pl.read_parquet(folder / "duplicates.parquet")
+    assert rows["jaccard"].min() >= 0.8
+    stay = kept(folder)["text"].to_list()
+    assert 1 < len(stay) < 16
+    assert max(similarity(a, b) for a in stay for b in stay if a != b) < 0.8
+    assert kept(folder)["cluster_size"].sum() == 16

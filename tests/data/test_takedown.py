@@ -62,7 +62,7 @@ def test_what_the_taken_one_stood_for_is_looked_at_again(tmp_path: Path):
     chain = [" ".join(words), " ".join(edited(words, 0.02, chance))]
     chain.append(" ".join(edited(chain[1].split(), 0.02, chance)))
     _, folder = dedup(tmp_path, chain, threshold=0.7, bands=40, rows=3)
-    assert len(kept_urls(folder)) == 1
+    assert "u1" not in kept_urls(folder)
     _, folder = dedup(tmp_path, chain, threshold=0.7, bands=40, rows=3, taken_down=["u0"])
     assert kept_urls(folder) == ["u2"]  # too unlike the one that was asked for
 

@@ -13,6 +13,8 @@ from mantus.data.dedup import minhash
 from mantus.data.dedup.signatures import Signed, Sketch
 from mantus.data.dedup.takedown import TAKEN_DOWN
 
+ROUNDS = 64
+"""How many documents of a cluster are tried as survivors."""
 EXACT, NEAR, KNOWN = "exact duplicate", "near duplicate", "in an older corpus"
 
 
@@ -79,10 +81,8 @@ def judge(library: Library, threshold: float, verify: bool) -> Any:
     roots = minhash.clusters(len(group), np.concatenate([exact[group != exact[:, 1]], pairs]))
     taken = _taken(library, roots, group, threshold)
     gone = taken.is_not_null().to_numpy()
-    best = _best(library, roots, gone)
-    best[gone] = np.flatnonzero(gone)
-    numbers = np.arange(len(group))
-    dropped = ~gone & (best != numbers)
+    best, jaccard = _survivors(library, _ordered(library, roots, gone), group, threshold if verify else 0.0)
+    dropped = best != np.arange(len(group))
     reason = pl.select(
         pl.when(pl.Series(gone)).then(pl.lit(TAKEN_DOWN))
         .when(pl.Series(dropped & (best < library.num_old))).then(pl.lit(KNOWN))
@@ -90,9 +90,6 @@ def judge(library: Library, threshold: float, verify: bool) -> Any:
         .when(pl.Series(dropped)).then(pl.lit(NEAR))
         .alias("reason")
     )["reason"]  # fmt: skip
-    jaccard = np.ones(len(group))
-    unlike = np.flatnonzero(dropped & (group != group[best]) & (numbers >= library.num_old))
-    jaccard[unlike] = library.overlaps(np.stack([unlike, best[unlike]], axis=1))
     sizes = np.bincount(best[library.num_old :], minlength=len(group))
     verdict = pl.DataFrame(
         {"reason": reason, "rule": taken, "survivor": best, "jaccard": jaccard, "cluster_size": sizes[best]}
@@ -141,15 +138,40 @@ def _taken(library: Library, roots: Any, group: Any, threshold: float) -> Any:
     return pl.Series("taken", [why.get(number) for number in range(len(taken))], dtype=pl.String)
 
 
-def _best(library: Library, roots: Any, gone: Any) -> Any:
-    """For each document the one of its cluster that stays: an older one, the longest, the one with the smallest id."""
+def _ordered(library: Library, roots: Any, gone: Any) -> Any:
+    """Numbers and roots of the clusters' members, each cluster's in the order in which they would stay."""
     import polars as pl
 
     frame = library.facts.select("id", "bytes").with_row_index("number")
-    frame = frame.with_columns(root=pl.Series(roots), gone=pl.Series(gone), new=pl.col("number") >= library.num_old)
-    several = frame.filter(pl.len().over("root") > 1, ~pl.col("gone"))
-    ordered = several.sort("root", "new", "bytes", "id", "number", descending=[False, False, True, False, False])
-    chosen = ordered.group_by("root", maintain_order=True).agg(pl.col("number").first().alias("best"))
-    best = np.arange(len(roots))
-    best[several["number"]] = several.join(chosen, on="root", how="left", maintain_order="left")["best"]
-    return best
+    frame = frame.with_columns(root=pl.Series(roots), new=pl.col("number") >= library.num_old)
+    frame = frame.with_columns(gone=pl.Series(gone))
+    several = frame.filter(pl.len().over("root") > 1).filter(~pl.col("gone"))
+    several = several.sort("root", "new", "bytes", "id", "number", descending=[False, False, True, False, False])
+    return several.select("number", "root").to_numpy().astype(np.int64)
+
+
+def _survivors(library: Library, members: Any, group: Any, threshold: float) -> tuple[Any, Any]:
+    """For each document the one that stands for it, and their similarity.
+
+    members: what `_ordered` made.  Of each cluster the first member stays and takes those that are like it; of the rest
+    the first stays, and so on: nothing goes that is not like what stays. After ROUNDS the rest goes with the next one.
+    Older documents take, and are not taken.
+    """
+    best, jaccard = np.arange(len(group)), np.ones(len(group))
+    for last in [False] * ROUNDS + [True]:
+        numbers, roots = members.T
+        starts = np.flatnonzero(np.diff(roots, prepend=-1))
+        leader = np.repeat(numbers[starts], np.diff(starts, append=len(roots)))
+        asked = np.flatnonzero((numbers != leader) & (numbers >= library.num_old))
+        if not len(asked):
+            break
+        pairs = np.stack([numbers[asked], leader[asked]], axis=1)
+        near = group[pairs[:, 0]] != group[pairs[:, 1]]
+        overlap = np.ones(len(pairs))
+        overlap[near] = library.overlaps(pairs[near])
+        like = (overlap >= threshold) | last
+        best[pairs[like, 0]], jaccard[pairs[like, 0]] = pairs[like, 1], overlap[like]
+        left = numbers != leader
+        left[asked[like]] = False
+        members = members[left]
+    return best, jaccard

@@ -1,9 +1,10 @@
 """Dedup: drop copies, what was taken down and what evaluation sets hold, and write down why each document went.
 
-It does not judge quality. Of a cluster the longest text stays, then the one with the smallest id, then the first;
-documents of an older corpus always stay. In this order: take-down and its copies, copies, repeated lines,
-evaluation sets. Memory: the shingles of one part, about 150 bytes a document of this corpus and of those it is
-compared with, and 32 bytes a pair that shares a band.
+It does not judge quality. Of a cluster the longest text stays, of equal ones that with the smallest id, then the first,
+and what is like it goes; of the rest the same again. Documents of older corpora stay before that. In this order:
+take-down and its copies, copies, repeated lines, evaluation sets. Memory: the texts and shingles of one part, about
+250 bytes a document of this corpus and of those it is compared with, 300 bytes a document that goes, and 32 bytes a
+pair that shares a band.
 """
 
 from pathlib import Path
