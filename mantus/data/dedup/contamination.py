@@ -87,8 +87,8 @@ class Search:
         self.set_of_row = np.repeat(np.arange(len(sets)), [len(rows) for rows in sets.values()])
         leaves = [(number, text) for number, row in enumerate(self.rows) for text in row.texts]
         texts = pl.Series("text", [text for _, text in leaves], dtype=pl.String)
-        long = np.diff(minhash.word_hashes(texts)[1]) >= ngram
-        hashes, starts = minhash.shingles(*minhash.word_hashes(texts.filter(pl.Series(long))), ngram)
+        long = (minhash.word_lists(texts).list.len() >= ngram).to_numpy()
+        hashes, starts = minhash.text_shingles(texts.filter(pl.Series(long)), ngram)
         row_of_leaf = np.array([number for number, _ in leaves], np.int64)[long]
         self.hashes, place = np.unique(hashes, return_inverse=True)
         pairs = np.stack([np.repeat(row_of_leaf, np.diff(starts)), place.reshape(-1)], axis=1)

@@ -20,7 +20,7 @@ SLICE = 4096
 """Documents whose MinHash values are in memory at a time: they come as Python numbers."""
 WINDOW = 4
 """How many of those before it a document is paired with in a band that many share."""
-BLOCK, BLOCK_PAIRS = 2 << 20, 1 << 12
+BLOCK, BLOCK_PAIRS = 1 << 19, 1 << 12
 """Shingles and pairs that are compared in one go."""
 
 
@@ -31,15 +31,23 @@ def shingles(words: Words, offsets: Counts, size: int) -> tuple[Words, Counts]:
     A document of fewer words has one shingle, the hash of all of them; an empty one has none.
     """
     lengths = np.diff(offsets)
-    nums = np.where(lengths >= size, lengths - size + 1, np.minimum(lengths, 1))
-    starts = np.concatenate([[0], np.cumsum(nums)])
-    document = np.repeat(np.arange(len(lengths)), nums)
-    first = offsets[:-1][document] + np.arange(starts[-1]) - starts[:-1][document]
-    hashes = np.zeros(len(first), np.uint64)
+    starts = np.concatenate([[0], np.cumsum(np.where(lengths >= size, lengths - size + 1, np.minimum(lengths, 1)))])
+    padded = np.concatenate([words, np.zeros(size - 1, np.uint64)])
+    hashes = np.zeros(len(words), np.uint64)
     for step in range(size):
-        inside = first + step < offsets[1:][document]
-        hashes = hashes * PRIME + np.where(inside, words[np.minimum(first + step, max(0, len(words) - 1))], 0)
-    return _scramble(hashes), starts
+        hashes *= PRIME
+        hashes += padded[step : step + len(words)]
+    begins = np.ones(len(words), bool)
+    for step in range(1, size):  # runs that would reach into the next document
+        begins[offsets[1:][lengths >= step] - step] = False
+    short = np.flatnonzero((lengths > 0) & (lengths < size))
+    first = offsets[:-1][short]
+    begins[first] = True
+    hashes[first] = 0
+    for step in range(size):
+        inside = step < lengths[short]
+        hashes[first] = hashes[first] * PRIME + np.where(inside, padded[first + step], 0)
+    return _scramble(hashes[begins]), starts
 
 
 def _scramble(hashes: Words) -> Words:
@@ -117,17 +125,22 @@ def overlaps(pairs: Counts, shingles_of: Callable[[int], Words]) -> Shares:
 
 
 def _block_overlaps(block: list[tuple[Words, Words]]) -> Shares:
-    sides = []
-    for side in (0, 1):
-        sizes = [len(pair[side]) for pair in block]
-        number = np.repeat(np.arange(len(block), dtype=np.uint64), sizes)
-        sides.append(
-            np.unique(number << np.uint64(52) | np.concatenate([pair[side] for pair in block]) >> np.uint64(12))
-        )
-    both = np.sort(np.concatenate(sides), kind="stable")
-    shared = np.bincount((both[1:][both[1:] == both[:-1]] >> np.uint64(52)).astype(np.int64), minlength=len(block))
-    union = np.bincount((both >> np.uint64(52)).astype(np.int64), minlength=len(block)) - shared
+    left, right = (_numbered([pair[side] for pair in block]) for side in (0, 1))
+    both = np.sort(np.concatenate([left, right]))
+    shared = np.bincount(_numbers(both[1:][both[1:] == both[:-1]]), minlength=len(block))
+    union = np.bincount(_numbers(both), minlength=len(block)) - shared
     return np.where(union > 0, shared / np.maximum(union, 1), 1.0)
+
+
+def _numbered(sets: list[Words]) -> Words:
+    """The shingles of several sets, each set's own once, with the set's number in their highest 12 bits."""
+    numbers = np.repeat(np.arange(len(sets), dtype=np.uint64) << np.uint64(52), [len(shingles) for shingles in sets])
+    ordered = np.sort(numbers | np.concatenate(sets) >> np.uint64(12))  # np.unique is several times slower
+    return ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])] if len(ordered) else ordered
+
+
+def _numbers(shingles: Words) -> Counts:
+    return (shingles >> np.uint64(52)).astype(np.int64)
 
 
 def clusters(num: int, pairs: Counts) -> Counts:
@@ -148,9 +161,13 @@ def recall(similarity: float, num_bands: int, rows: int) -> float:
     return 1 - (1 - similarity**rows) ** num_bands
 
 
-def word_hashes(texts: Any) -> tuple[Words, Counts]:
-    """Hashes of the lower-case words of a polars series of texts, and where each text's begin."""
-    lists = texts.str.to_lowercase().str.extract_all(r"[\p{L}\p{N}_]+")
+def word_lists(texts: Any) -> Any:
+    """The lower-case words of each text of a polars series."""
+    return texts.str.to_lowercase().str.extract_all(r"[\p{L}\p{N}_]+")
+
+
+def word_hashes(lists: Any) -> tuple[Words, Counts]:
+    """Hashes of the words of `word_lists`, and where each text's begin."""
     offsets = np.concatenate([[0], np.cumsum(lists.list.len().to_numpy())]).astype(np.int64)
     words = lists.explode().drop_nulls().hash(0).to_numpy().astype(np.uint64)
     assert len(words) == offsets[-1]
@@ -159,4 +176,4 @@ def word_hashes(texts: Any) -> tuple[Words, Counts]:
 
 def text_shingles(texts: Any, size: int) -> tuple[Words, Counts]:
     """`shingles` of a polars series of texts: of runs of `size` words."""
-    return shingles(*word_hashes(texts), size)
+    return shingles(*word_hashes(word_lists(texts)), size)

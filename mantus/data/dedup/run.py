@@ -104,6 +104,8 @@ def _produce(work: Work, config: DedupConfig, listed: list[Resolved], sets: list
     corpora = [_older(work, number, config, requests) for number in range(len(older))]
     library = Library([*corpora, signed], config.sketch, work.scratch)
     verdict = judge(library, config.threshold, config.verify)
+    for corpus in library.corpora:
+        corpus.close()
     settings = output.Settings(
         unit=config.repeated_unit,
         everywhere=config.repeated_everywhere,

@@ -3,10 +3,11 @@
 It does not know which documents are duplicates, nor of which corpus they are.
 """
 
+import os
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -17,11 +18,14 @@ from mantus.data.dedup.takedown import Requests
 SIGNATURES, SHINGLES = "signatures.parquet", "shingles.bin"
 INDEX = "index-"
 """What the index of `part-00000.parquet` is called instead of `part-`."""
+OPEN = 64
+"""Files of shingles that are open at a time."""
 FORMAT = 1
 """Of the index; another one is made anew from the texts beside it."""
 FACTS = ("id", "bytes", "exact_0", "exact_1", "shingles", "taken")
 """Columns that stay in memory."""
 INDEXED = ("id", "source", "url", "bytes", "exact_0", "exact_1", "shingles")
+"""Columns that the index keeps beside the bands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,8 @@ def sign(part: Path, folder: Path, sketch: Sketch, requests: Requests) -> float:
         return float(pl.read_parquet(folder / SIGNATURES, columns=["bytes"])["bytes"].sum()) / 1e6
     folder.mkdir(parents=True, exist_ok=True)
     frame = pl.read_parquet(part, columns=["id", "text", "source", "url", "form"])
-    hashes, starts = minhash.text_shingles(frame["text"], sketch.ngram)
+    words = minhash.word_lists(frame["text"])
+    hashes, starts = minhash.shingles(*minhash.word_hashes(words), sketch.ngram)
     hashes.tofile(folder / SHINGLES)
     table = minhash.bands(hashes, starts, sketch.bands, sketch.rows)
     signed = frame.select(
@@ -59,7 +64,7 @@ def sign(part: Path, folder: Path, sketch: Sketch, requests: Requests) -> float:
         "source",
         "url",
         pl.col("text").str.len_bytes().cast(pl.Int64).alias("bytes"),
-        *_exact(),
+        *_exact(frame, words),
         pl.Series("shingles", np.diff(starts), dtype=pl.Int64),
         pl.Series("taken", requests.rules(frame), dtype=pl.String),
         *(pl.Series(name, table[:, number]) for number, name in enumerate(sketch.columns())),
@@ -70,13 +75,15 @@ def sign(part: Path, folder: Path, sketch: Sketch, requests: Requests) -> float:
     return float(signed["bytes"].sum()) / 1e6
 
 
-def _exact() -> list[Any]:
+def _exact(frame: Any, words: Any) -> list[Any]:
     """128 bits of each text: of its lower-case words; for code, where all else matters too, of the text as it is."""
     import polars as pl
 
-    words = pl.col("text").str.to_lowercase().str.extract_all(r"[\p{L}\p{N}_]+").list.join(" ")
-    whole = pl.when((pl.col("form") == "code") | (words == "")).then(pl.col("text").str.strip_chars()).otherwise(words)
-    return [whole.hash(number + 1).alias(f"exact_{number}") for number in (0, 1)]
+    text = frame["text"]
+    whole = (frame["form"] == "code") | (words.list.len() == 0)
+    joined = pl.select(pl.when(whole).then(None).otherwise(words).list.join(" "))
+    key = joined.to_series().fill_null(text.str.strip_chars())
+    return [key.hash(number + 1).alias(f"exact_{number}") for number in (0, 1)]
 
 
 @dataclass
@@ -98,8 +105,10 @@ class Signed:
     """Where each document's shingles begin in its file; -1 until they are there."""
     nums: Any = None
     """How many shingles each document has."""
-    shingles: list[Any] = field(default_factory=list)
-    """Each file's shingles, mapped."""
+    shingles: list[Path] = field(default_factory=list)
+    """Where each file's shingles are."""
+    opened: dict[Path, BinaryIO] = field(default_factory=dict)
+    """What shingles are read from: mapped files would count as memory."""
 
     def load(self, requests: Requests | None = None) -> "Signed":
         """Read the facts. requests: who was taken down, where the files do not say it."""
@@ -114,10 +123,10 @@ class Signed:
             frames = [frame.with_columns(pl.Series("taken", rules, dtype=pl.String)) for frame, rules in pairs]
         self.bounds = np.cumsum([0, *(frame.height for frame in frames)])
         self.nums = np.concatenate([frame["shingles"].to_numpy() for frame in frames])
-        self.shingles = [_mapped(path.with_name(SHINGLES)) for path in self.files]
+        self.shingles = [path.with_name(SHINGLES) for path in self.files]
         starts = [
-            np.cumsum(frame["shingles"]) - frame["shingles"] if values is not None else np.full(frame.height, -1)
-            for frame, values in zip(frames, self.shingles, strict=True)
+            np.cumsum(frame["shingles"]) - frame["shingles"] if path.is_file() else np.full(frame.height, -1)
+            for frame, path in zip(frames, self.shingles, strict=True)
         ]
         self.starts = np.concatenate(starts).astype(np.int64)
         self.facts = pl.concat(frames)
@@ -155,26 +164,28 @@ class Signed:
             chosen = missing[owner == file]
             texts = pl.read_parquet(self.parts[file], columns=["text"])["text"]
             hashes, starts = minhash.text_shingles(texts.gather(chosen - self.bounds[file]), sketch.ngram)
-            before = self.shingles[file] if self.shingles[file] is not None else np.zeros(0, np.uint64)
             scratch.mkdir(parents=True, exist_ok=True)
-            path = scratch / f"{SHINGLES}-{file:05d}-{len(before)}"
-            np.concatenate([before, hashes]).tofile(path)
-            self.shingles[file] = _mapped(path)
-            self.starts[chosen] = starts[:-1] + len(before)
+            self.shingles[file] = scratch / f"{SHINGLES}-{file:05d}"
+            with self.shingles[file].open("ab") as out:
+                self.starts[chosen] = starts[:-1] + out.tell() // 8
+                hashes.tofile(out)
 
     def shingles_of(self, number: int) -> Any:
         """The shingles of a document, as they stand in its text."""
-        file = int(np.searchsorted(self.bounds, number, side="right")) - 1
-        start = int(self.starts[number])
+        path = self.shingles[int(np.searchsorted(self.bounds, number, side="right")) - 1]
+        start, num = int(self.starts[number]), int(self.nums[number])
         assert start >= 0, "`have` comes first"
-        return self.shingles[file][start : start + int(self.nums[number])]
+        if path not in self.opened:
+            if len(self.opened) == OPEN:
+                self.close()
+            self.opened[path] = path.open("rb", buffering=0)
+        return np.frombuffer(os.pread(self.opened[path].fileno(), 8 * num, 8 * start), np.uint64)
 
-
-def _mapped(path: Path) -> Any:
-    """The shingles in a file; None when there is no file."""
-    if not path.is_file():
-        return None
-    return np.memmap(path, np.uint64, "r") if path.stat().st_size else np.zeros(0, np.uint64)
+    def close(self) -> None:
+        """Close the files that shingles are read from."""
+        for file in self.opened.values():
+            file.close()
+        self.opened.clear()
 
 
 def write_index(folder: Path, stays: Any, sketch: Sketch, path: Path) -> None:
