@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,9 @@ def test_the_report_says_which_rows_and_where(tmp_path: Path):
     code, tools = report["code"], report["tools"]
     assert (code["rows"], code["rows_found"], code["share"], code["documents"]) == (3, 1, round(1 / 3, 6), 1)
     assert code["samples"][0]["row"] == "Own/1"
+    words = code["samples"][0]["words"]
+    assert len(words.split()) == 13
+    assert words in " ".join(re.findall(r"\w+", leaky()[1].lower()))
     assert (code["samples"][0]["url"], code["samples"][0]["share"]) == ("u1", 1.0)
     assert (tools["rows_found"], tools["share"], tools["samples"][0]["url"]) == (1, 0.5, "u4")
     assert 0 < tools["runs_found"] < tools["runs"]

