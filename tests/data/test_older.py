@@ -88,6 +88,8 @@ def test_an_older_corpus_without_documents(tmp_path: Path):
     empty = corpus(tmp_path / "store", [], name="empty")
     with pytest.raises(ValueError, match=r"against\[0\]: .*has no documents"):
         dedup(tmp_path, ["a b c"], against=[empty.uri])
+    with pytest.raises(ValueError, match=r"corpus: .*has no documents"):
+        dedup(tmp_path, [], name="empty")
     with pytest.raises(ValueError, match=r"against: .*no artifact here"):
         dedup(tmp_path, ["a b c"], against=[(tmp_path / "nothing").as_uri()])
 

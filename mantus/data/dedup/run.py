@@ -2,9 +2,8 @@
 
 It does not judge quality. Of a cluster the longest text stays, of equal ones that with the smallest id, then the first,
 and what is like it goes; of the rest the same again. Documents of older corpora stay before that. In this order:
-take-down and its copies, copies, repeated lines, evaluation sets. Memory: the texts and shingles of one part, about
-250 bytes a document of this corpus and of those it is compared with, 300 bytes a document that goes, and 32 bytes a
-pair that shares a band.
+take-down and its copies, copies, repeated lines, evaluation sets. Memory: the texts and shingles of one part, and about
+500 bytes a document of this corpus and of those it is compared with.
 """
 
 from pathlib import Path
@@ -90,7 +89,8 @@ def _produce(work: Work, config: DedupConfig, listed: list[Resolved], sets: list
     older = work.inputs.get("against", [])
     requests = read_list(listed, (*inherited(older), *config.taken_down), "taken_down_list")
     search = _search(work, config, sets)
-    parts = part_paths(work.inputs["corpus"])
+    if not (parts := part_paths(work.inputs["corpus"])):
+        raise ValueError(f"corpus: {work.manifests['corpus'].uri}: has no documents; name a corpus that clean made")
     folders = [work.scratch / part.stem for part in parts]
     mine = share(len(parts))
     total = work.manifests["corpus"].stats["bytes"] / 1e6

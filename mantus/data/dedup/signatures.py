@@ -90,7 +90,7 @@ def _exact(frame: Any, words: Any) -> list[Any]:
 class Signed:
     """The signatures of a corpus: what every question asks in memory (FACTS), all else in files, read when asked for.
 
-    Memory: about 150 bytes a document.
+    Memory: about 100 bytes a document.
     """
 
     files: list[Path]
