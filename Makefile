@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 RECIPE ?= recipes/laptop.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run serve agent compile images test e2e e2e-cluster readme lint type format clean
+.PHONY: help setup run serve agent compile images test e2e e2e-cluster bench-data readme lint type format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ e2e: $(READY) ## the slow proofs: runs, kills, bad input, and the cluster's; wri
 
 e2e-cluster: $(READY) ## of these the images' and the cluster's (needs root and the kit in MANTUS_CLUSTER_KIT)
 	$(BIN)/python -m pytest -m slow tests/images tests/cluster
+
+bench-data: $(READY) ## dedup on text of this machine: cost, recall, precision; writes benchmarks/results/data.json
+	$(BIN)/python benchmarks/data/dedup.py --mb 160 --out benchmarks/results
 
 readme: $(READY) ## put the last run's figures and picture into README.md
 	$(BIN)/python benchmarks/readme.py

@@ -4,15 +4,19 @@ It knows Linux process control, not what the children do.
 """
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
 
 PR_SET_PDEATHSIG = 1
 LEASH = """import ctypes, os, sys
@@ -74,6 +78,32 @@ def stop_child(child: subprocess.Popen[Any], grace_s: float = 10.0) -> None:
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
+
+
+def apply_all(work: Callable[..., Result], tasks: Sequence[tuple[Any, ...]], workers: int) -> Iterator[Result]:
+    """The results of `work(*task)` for each task, as they come, by so many processes; by this one when it is one.
+
+    Workers begin afresh, since a fork of a process with threads may hang, and end with this one.
+    """
+    if min(workers, len(tasks)) <= 1:
+        yield from (work(*task) for task in tasks)
+        return
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(workers, len(tasks)), context, initializer=_begin_worker)
+    try:
+        for future in as_completed([pool.submit(work, *task) for task in tasks]):
+            yield future.result()
+    except BaseException:
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent ends its workers
+    die_with_parent()
 
 
 def num_processors() -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mantus.processes import LEASH, child_environment, num_processors, run_child, start_child, stop_child
+from mantus.processes import LEASH, apply_all, child_environment, num_processors, run_child, start_child, stop_child
 
 PARENT = """
 import sys, threading, time
@@ -109,3 +109,11 @@ def test_a_childs_environment_says_how_many_threads_to_use():
     environment = child_environment(3, EXTRA="more")
     assert run_child([sys.executable, "-c", program], env=environment).stdout == "3 more True\n"
     assert child_environment()["OMP_NUM_THREADS"] == str(num_processors())
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_work_is_done_by_so_many_processes_and_its_errors_come_back(workers: int):
+    assert sorted(apply_all(pow, [(2, 3), (3, 2), (1, 1)], workers)) == [1, 8, 9]
+    with pytest.raises(ZeroDivisionError):
+        list(apply_all(divmod, [(1, 1), (1, 0)], workers))
+    assert list(apply_all(pow, [], workers)) == []

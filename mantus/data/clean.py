@@ -1,6 +1,6 @@
 """Clean: normalise texts, score them, drop what breaks a rule, and keep account of every drop.
 
-It does not know where documents came from nor which resemble each other (dedup.py).
+It does not know where documents came from nor which resemble each other (dedup/).
 """
 
 import os
@@ -11,6 +11,8 @@ from pydantic import Field
 
 from mantus import console
 from mantus.data.corpus import part_paths, write_table
+from mantus.data.dedup.takedown import TAKEN_DOWN, Requests, read_list, requested, with_copies
+from mantus.data.fetch import Resolved
 from mantus.data.rules import Rule, add_signals, first_reason
 from mantus.storage import ArtifactURI, Manifest, PhaseConfig, Work, execute
 from mantus.storage.share import gather, share
@@ -82,21 +84,27 @@ class CleanConfig(PhaseConfig):
     """For code: drop files whose head says that a program wrote them."""
     audit: int = Field(default=20, ge=0)
     """Rejected documents kept for each reason, to be looked at."""
+    taken_down: tuple[str, ...] = ()
+    """Documents that must be in nothing made from now on: ids, URLs, sha256 of their texts as collected."""
+    taken_down_list: str = ""
+    """A file of such entries, one a line: a path, http(s)://, s3://. Dedup takes the same, and finds copies."""
 
 
 def run(config: CleanConfig) -> Manifest:
     """Make the cleaned corpus, or find it. ValueError when nothing is left."""
-    return execute("clean", config, lambda work: _produce(work, config))
+    listed = requested(config.taken_down_list, "taken_down_list")
+    return execute("clean", config, lambda work: _produce(work, config, listed), [item.reference for item in listed])
 
 
-def _produce(work: Work, config: CleanConfig) -> dict[str, Any]:
+def _produce(work: Work, config: CleanConfig, listed: list[Resolved]) -> dict[str, Any]:
     import polars as pl
 
     parts = part_paths(work.inputs["corpus"])
+    requests = with_copies(read_list(listed, config.taken_down, "taken_down_list"), parts)
     folders = [work.scratch / part.stem for part in parts]
     with console.progress("clean", work.manifests["corpus"].stats["bytes"] / 1e6, "MB") as bar:
         for number in share(len(parts)):
-            bar.advance(_clean_part(parts[number], folders[number], config))
+            bar.advance(_clean_part(parts[number], folders[number], config, requests))
     gather(work, folders)
     kept = [path for folder in folders if (path := folder / KEPT).is_file()]
     if not kept:
@@ -108,19 +116,30 @@ def _produce(work: Work, config: CleanConfig) -> dict[str, Any]:
     return waterfall(pl.concat([pl.read_parquet(folder / COUNTS) for folder in folders]))
 
 
-def _clean_part(part: Path, folder: Path, config: CleanConfig) -> float:
+def _clean_part(part: Path, folder: Path, config: CleanConfig, requests: Requests) -> float:
     """Judge one part of the corpus into `folder`; the MB of text read."""
     import polars as pl
 
     folder.mkdir(parents=True, exist_ok=True)
     before = pl.read_parquet(part)
     judged = judge(before, config)
+    if requests:
+        judged = _without_taken(judged, requests.rules(before).is_not_null())
     kept = judged.filter(pl.col("drop_reason").is_null()).drop("drop_reason", "emails", "addresses")
     if kept.height:
         write_table(kept.to_arrow(), folder / KEPT)
     write_table(_sample(_audit(judged), config.audit).to_arrow(), folder / REJECTS)
     write_table(_count(judged, before).to_arrow(), folder / COUNTS)
     return float(before["text"].str.len_bytes().sum()) / 1e6
+
+
+def _without_taken(judged: Any, taken: Any) -> Any:
+    """The verdicts with documents that were taken down dropped, and nothing left of their texts."""
+    import polars as pl
+
+    text = pl.when(taken).then(pl.lit("")).otherwise("text")
+    reason = pl.when(taken).then(pl.lit(TAKEN_DOWN)).otherwise("drop_reason")
+    return judged.with_columns(text=text, drop_reason=reason)
 
 
 def judge(frame: Any, config: CleanConfig) -> Any:

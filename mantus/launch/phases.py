@@ -35,7 +35,7 @@ class Phase:
 PHASES: dict[str, Phase] = {
     "collect": Phase("mantus.data.collect", "CollectConfig", "read sources into a corpus"),
     "clean": Phase("mantus.data.clean", "CleanConfig", "normalise, score and filter documents"),
-    "dedup": Phase("mantus.data.dedup", "DedupConfig", "drop exact and near duplicates"),
+    "dedup": Phase("mantus.data.dedup.run", "DedupConfig", "drop copies, what was taken down, and evaluation sets"),
     "tokenizer": Phase("mantus.data.vocabulary", "TokenizerConfig", "train a byte-level BPE tokenizer"),
     "tokenize": Phase("mantus.data.tokenize", "TokenizeConfig", "write token shards, held-out documents apart"),
     "pretrain": Phase("mantus.training.pretrain", "PretrainConfig", "train a model on token shards"),
