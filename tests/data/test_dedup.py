@@ -85,7 +85,7 @@ def planted(num: int) -> tuple[list[str], dict[frozenset[str], tuple[str, float]
     return texts, truth
 
 
-@pytest.mark.parametrize("shape", [{}, {"bands": 20, "rows": 5}])
+@pytest.mark.parametrize("shape", [{}, {"bands": 14, "rows": 8}])
 def test_recall_and_precision_on_planted_duplicates(tmp_path: Path, shape: dict[str, int]):
     texts, truth = planted(700)
     _, folder = dedup(tmp_path, texts, **shape)

@@ -63,7 +63,7 @@ def test_two_older_ones_are_as_good_as_one(tmp_path: Path):
 
 def test_an_index_made_otherwise_is_made_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     old, new, fresh = crawls()
-    first, folder = dedup(tmp_path, old)
+    first, folder = dedup(tmp_path, old, bands=14, rows=8)
     assert sorted(path.name for path in folder.glob("index-*")) == ["index-00000.parquet", "index-00001.parquet"]
     _, other = dedup(tmp_path, new, name="new", url="n", against=[first.uri], **SHAPE)
     assert set(kept_urls(other)) == fresh

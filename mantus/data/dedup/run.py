@@ -34,9 +34,9 @@ class DedupConfig(PhaseConfig):
     """Near duplicates share at least this much of their runs of words (Jaccard similarity)."""
     ngram: int = Field(default=5, ge=1)
     """Words in a run."""
-    bands: int = Field(default=14, ge=1, le=100)
-    """MinHash bands: more find more pairs of low similarity. 20 bands of 5 rows find 99.9 % of pairs at 0.8."""
-    rows: int = Field(default=8, ge=1)
+    bands: int = Field(default=20, ge=1, le=100)
+    """MinHash bands: more find more pairs of low similarity."""
+    rows: int = Field(default=5, ge=1)
     """MinHash values in a band: more make a band harder to share."""
     verify: bool = True
     """Compare the shingles of each pair that shares a band, and keep those below the threshold apart."""
