@@ -1,6 +1,6 @@
-"""Put the figures of the last `make run` into README.md, and a picture of its report into docs/.
+"""Put the figures of the last run into README.md and docs/cluster.md, and a picture of its report into docs/.
 
-It knows figures.json and the marks in README.md, not how anything was measured. The picture needs Chromium.
+It knows figures.json and the marks in these pages, not how anything was measured. The picture needs Chromium.
 """
 
 import json
@@ -36,16 +36,42 @@ SHOWN = {
     "mantus_help": "`mantus --help`",
     "make_test_fresh_clone": "`make test` on a fresh clone",
 }
+CLUSTER = {
+    "cluster_life": "`helm install` to a chat with a tool call, cluster start and image builds included",
+    "cluster_life_again": "The same run again: every phase found, the service unchanged",
+    "cluster_start": "Start of the test cluster",
+    "image_mantus_build": "Build of the image of all phases",
+    "image_mantus_size": "Size of the image of all phases",
+    "image_mantus-serve_size": "Size of the server's image",
+    "helm_install": "`helm install --wait`",
+    "helm_test": "`helm test`",
+    "pytorchjob_two_pods": "PyTorchJob of two pods",
+    "worker_deleted_loss_curve_equal": "A worker's pod deleted: same loss curve, same weights",
+    "killed_launcher_adopted": "Launcher killed: the next one follows the same job",
+    "elastic_steps_once": "2, 1, 2 workers: steps trained exactly once",
+    "trainjob_same_weights": "The same as a TrainJob of two nodes: same weights",
+    "reported_noimage": "An image that cannot be pulled is reported after",
+    "reported_nonode": "A pod that finds no node is reported after",
+    "reported_nosecret": "A secret that is missing is reported after",
+    "deploy_first_ready": "`mantus deploy`, first release, tested",
+    "rolling_update": "Rolling update with canary, under load",
+    "rolling_update_failed_requests": "Requests that failed meanwhile",
+    "deploy_same_again_changes": "Deploying the same again: objects changed",
+    "deploy_rollback_failed_requests": "Requests that failed while a broken release was taken back",
+    "prometheus_queries_with_data": "Queries of rules and dashboards that return data of the pods (all)",
+}
+PAGES = {"README.md": SHOWN, "docs/cluster.md": CLUSTER}
 
 
 def main() -> None:
-    """Rewrite README.md between the marks; take the picture where Chromium is found."""
+    """Rewrite the pages between the marks; take the picture where Chromium is found."""
     latest = ROOT / ".mantus" / "runs" / "latest"
     rows = {row["name"]: row for row in json.loads((latest / "figures.json").read_text())}
-    readme = ROOT / "README.md"
-    head, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
-    tail = rest.partition(END)[2]
-    readme.write_text(f"{head}{BEGIN}\n{table(rows)}\n{END}{tail}", encoding="utf-8")
+    for name, shown in PAGES.items():
+        page = ROOT / name
+        head, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+        tail = rest.partition(END)[2]
+        page.write_text(f"{head}{BEGIN}\n{table(rows, shown)}\n{END}{tail}", encoding="utf-8")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium:
         photograph(chromium, latest / "report.html", ROOT / "docs" / "report.png")
@@ -53,10 +79,10 @@ def main() -> None:
         print("no Chromium here: docs/report.png stays as it is", file=sys.stderr)
 
 
-def table(rows: dict[str, dict[str, Any]]) -> str:
-    """The known figures as Markdown, and where they come from."""
+def table(rows: dict[str, dict[str, Any]], shown: dict[str, str]) -> str:
+    """The figures of a page as Markdown, and where they come from. rows: by name.  shown: name -> label."""
     lines = ["| | measured | asked | |", "|---|---|---|---|"]
-    known = [(SHOWN[name], rows[name]) for name in SHOWN if name in rows]
+    known = [(label, rows[name]) for name, label in shown.items() if name in rows]
     marks = {True: "holds", False: "**fails**", None: ""}
     for label, row in known:
         value = f"{row['value']:,.4g} {row['unit']}".strip()

@@ -116,6 +116,7 @@ def test_a_killed_launcher_leaves_its_job_and_the_next_one_adopts_it(ground: Gro
     assert "is there already; following it" in said
     assert ground.get("pytorchjobs", "adopt", "{.items[*].metadata.uid}") == uid
     assert weights(output.split("MADE ")[1].strip()) == undisturbed
+    note("killed_launcher_adopted", 1, "run", ">= 1")
 
 
 def test_sigterm_to_the_launcher_ends_the_job(ground: Ground):
@@ -207,6 +208,7 @@ def test_elastic_it_shrinks_and_grows_and_goes_on_at_the_exact_token(ground: Gro
     steps = [row["step"] for row in rows if "loss" in row]
     assert steps == list(range(1, 901)), "every step once, none lost or repeated"
     assert read_manifest(uri).stats["tokens"] == 900 * SMALL["batch_tokens"]
+    note("elastic_steps_once", len(steps), "steps", ">= 900")
 
 
 def test_a_trainjob_of_two_nodes_makes_the_same_weights(ground: Ground, undisturbed: dict[str, str]):
