@@ -96,24 +96,32 @@ def _resolve_packages(source: Source, where: str) -> Resolved:
 
 
 def _resolve_git(source: Source, where: str) -> Resolved:
-    title = f"git:{source.title}"
+    title, wanted = f"git:{source.title}", source.rev or "HEAD"
     try:
         if not re.match(r"(https?|ssh|git)://|git@", source.path):
-            commit = git(source.path, "rev-parse", "HEAD").strip()
+            commit = git(source.path, "rev-parse", "--verify", "--end-of-options", f"{wanted}^{{commit}}").strip()
             return Resolved(source, Reference(source.path, commit), lambda: [File(Path(source.path), title)])
-        commit = git(".", "ls-remote", source.path, "HEAD").partition("\t")[0]
+        listed = git(".", "ls-remote", source.path, wanted).partition("\t")[0]
+        commit = listed or (wanted if re.fullmatch("[0-9a-f]{40}", wanted) else "")
     except ValueError as error:
-        raise ValueError(f"{where}.path: {error}") from None
+        lacks = source.rev and "single revision" in str(error)
+        said = (
+            f"rev: {source.path} has no {source.rev}; fetch it (git fetch --unshallow)" if lacks else f"path: {error}"
+        )
+        raise ValueError(f"{where}.{said}") from None
     if not commit:
-        raise ValueError(f"{where}.path: {source.path}: a repository without HEAD")
+        raise ValueError(f"{where}.path: {source.path}: a repository without {wanted}")
 
     def clone() -> list[File]:
         with _cached("git", source.path, commit) as (folder, is_new):
             if is_new:
-                git(".", "clone", "--quiet", "--bare", "--depth", "1", source.path, str(folder / "repository"))
+                bare = str(folder / "repository")
+                git(".", "init", "--quiet", "--bare", bare)
+                git(bare, "fetch", "--quiet", "--depth", "1", source.path, commit)
+                git(bare, "update-ref", "--no-deref", "HEAD", commit)
         return [File(_cache_folder("git", source.path, commit) / "repository", title)]
 
-    return Resolved(source, Reference(source.path, commit), clone)
+    return Resolved(source.model_copy(update={"rev": ""}), Reference(source.path, commit), clone)
 
 
 def _resolve_http(source: Source, where: str) -> Resolved:

@@ -42,10 +42,10 @@ CLASSIFIERS = {"MIT License": "MIT", "Apache Software License": "Apache-2.0", "B
 
 
 def read_git(repository: File, source: Source) -> Iterator[Item]:
-    """Text files tracked at HEAD of the repository at `repository.path`; its `url` stands before their paths."""
-    commit, added = git(repository.path, "log", "-1", "--format=%H %cI", "HEAD").split()
-    names = [name for name in _tracked(repository.path) if name.endswith(source.suffixes or GIT_SUFFIXES)]
-    license_name = source.license or _license_of(repository.path)
+    """Text files tracked by the repository at `repository.path`; its `url` stands before their paths."""
+    commit, added = git(repository.path, "log", "-1", "--format=%H %cI", source.rev or "HEAD", "--").split()
+    names = [name for name in _tracked(repository.path, commit) if name.endswith(source.suffixes or GIT_SUFFIXES)]
+    license_name = source.license or _license_of(repository.path, commit)
     if not names:
         yield Drop("no text files")
     contents = _contents(repository.path, commit, _spread(names))
@@ -67,10 +67,10 @@ def git(repository: Path | str, *words: str) -> str:
     return done.stdout
 
 
-def _tracked(repository: Path) -> list[str]:
-    """Paths of regular files at HEAD that are not too large to be text."""
+def _tracked(repository: Path, commit: str) -> list[str]:
+    """Paths of regular files of a commit that are not too large to be text."""
     names = []
-    for line in git(repository, "ls-tree", "-r", "-z", "-l", "HEAD").split("\0"):
+    for line in git(repository, "ls-tree", "-r", "-z", "-l", commit).split("\0"):
         facts, _, name = line.partition("\t")
         if facts.startswith("100") and int(facts.split()[3]) <= MAX_FILE_BYTES and "\n" not in name:
             names.append(name)
@@ -93,10 +93,10 @@ def _contents(repository: Path, commit: str, names: list[str]) -> Generator[tupl
             process.kill()
 
 
-def _license_of(repository: Path) -> str:
-    for name in git(repository, "ls-tree", "--name-only", "HEAD").splitlines():
+def _license_of(repository: Path, commit: str) -> str:
+    for name in git(repository, "ls-tree", "--name-only", commit).splitlines():
         if re.match(r"(?i)(licen[cs]e|copying)(\.|-|$)", name):
-            return detect_license(git(repository, "show", f"HEAD:{name}"))
+            return detect_license(git(repository, "show", f"{commit}:{name}"))
     return ""
 
 

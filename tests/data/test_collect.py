@@ -5,7 +5,9 @@ import http.server
 import io
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
@@ -20,8 +22,10 @@ import pytest
 from mantus.data.collect import CollectConfig, run
 from mantus.data.corpus import document_id, read_rows
 from mantus.data.programs import detect_license
+from mantus.processes import start_child, stop_child
 from mantus.storage import Manifest, open_store
 from mantus.storage.server import EmbeddedS3
+from tests.waiting import wait_for
 
 PROSE = "The river ran past the old mill, and nobody who lived there could say how long it had done so. "
 
@@ -146,6 +150,40 @@ def test_a_repository(tmp_path: Path):
     ]
     assert rows[0]["url"].startswith("git:house@")
     assert made.stats["dropped"] == {"empty file": 1, "not utf-8": 1}
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[str]:
+    """git's own server over `tmp_path`: its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    words = ["--export-all", f"--base-path={tmp_path}", "--listen=127.0.0.1", f"--port={port}", "--reuseaddr"]
+    process = start_child(
+        [str(shutil.which("git")), "daemon", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        assert wait_for(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, 10)
+        yield f"git://127.0.0.1:{port}"
+    finally:
+        stop_child(process)
+
+
+def test_git_reads_the_revision_that_is_asked_for(tmp_path: Path, daemon: str):
+    repository = tmp_path / "house"
+    git = ["git", "-C", str(repository), "-c", "user.name=n", "-c", "user.email=e@example.com"]
+    subprocess.run(["git", "init", "-q", str(repository)], check=True)
+    for text in ("old words", "new words"):
+        (repository / "a.md").write_text(text)
+        subprocess.run([*git, "add", "."], check=True)
+        subprocess.run([*git, "commit", "-q", "-m", text], check=True)
+    subprocess.run([*git, "tag", "first", "HEAD~1"], check=True)
+    for path in (str(repository), f"{daemon}/house"):
+        for rev, text in (("first", "old words"), ("", "new words")):
+            made = collect(tmp_path, {"type": "git", "path": path, "rev": rev})
+            assert [row["text"] for row in rows_of(made)] == [text]
+    with pytest.raises(ValueError, match=r"sources\[0\]\.rev: .*house has no none; fetch it"):
+        collect(tmp_path, {"type": "git", "path": str(repository), "rev": "none"})
 
 
 def test_licences_are_told_by_their_texts():

@@ -16,6 +16,7 @@ import yaml
 
 from mantus.processes import start_child, stop_child
 from tests.manifests.queries import Query, groups
+from tests.waiting import wait_for
 
 PROGRAM = shutil.which("prometheus")
 needed = pytest.mark.skipif(PROGRAM is None, reason="no prometheus here: apt-get install prometheus")
@@ -58,9 +59,18 @@ def prometheus(folder: Path, scrape_configs: list[dict[str, Any]]) -> Iterator[h
         process = start_child([str(PROGRAM), *command, listen], stdout=log, stderr=subprocess.STDOUT)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client:
+            assert wait_for(lambda: answers(client) or process.poll() is not None, 30)
+            assert process.poll() is None, (folder / "log").read_text()
             yield client
     finally:
         stop_child(process)
+
+
+def answers(client: httpx.Client) -> bool:
+    try:
+        return client.get("/-/ready").status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def work(root: str, seconds: float = 30) -> None:
