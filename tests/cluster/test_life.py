@@ -147,9 +147,10 @@ def test_every_query_returns_data_of_the_pods(life: Life):
         assert life.prometheus
         return ask(life.prometheus, watched(query), at if "train" in query.expr else None)
 
-    empty = [f"{query.kind} {query.where}: {query.expr}" for query in queries() if not data(query)]
+    asked = [query for query in queries() if query.kind != "trigger"]  # KEDA's names the chart's own service
+    empty = [f"{query.kind} {query.where}: {query.expr}" for query in asked if not data(query)]
     assert empty == []
-    note("prometheus_queries_with_data", len(queries()), "queries", ">= 1")
+    note("prometheus_queries_with_data", len(asked), "queries", ">= 1")
 
 
 @pytest.mark.skipif(debians.PROGRAM is None, reason="no prometheus here: apt-get install prometheus")
