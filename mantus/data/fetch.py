@@ -104,11 +104,9 @@ def _resolve_git(source: Source, where: str) -> Resolved:
         listed = git(".", "ls-remote", source.path, wanted).partition("\t")[0]
         commit = listed or (wanted if re.fullmatch("[0-9a-f]{40}", wanted) else "")
     except ValueError as error:
-        lacks = source.rev and "single revision" in str(error)
-        said = (
-            f"rev: {source.path} has no {source.rev}; fetch it (git fetch --unshallow)" if lacks else f"path: {error}"
-        )
-        raise ValueError(f"{where}.{said}") from None
+        if source.rev and "single revision" in str(error):
+            raise ValueError(f"{where}.rev: {source.path} has no {wanted}; fetch it (git fetch --unshallow)") from None
+        raise ValueError(f"{where}.path: {error}") from None
     if not commit:
         raise ValueError(f"{where}.path: {source.path}: a repository without {wanted}")
 
@@ -118,7 +116,7 @@ def _resolve_git(source: Source, where: str) -> Resolved:
                 bare = str(folder / "repository")
                 git(".", "init", "--quiet", "--bare", bare)
                 git(bare, "fetch", "--quiet", "--depth", "1", source.path, commit)
-                git(bare, "update-ref", "--no-deref", "HEAD", commit)
+                git(bare, "update-ref", "--no-deref", "HEAD", "FETCH_HEAD^{commit}")
         return [File(_cache_folder("git", source.path, commit) / "repository", title)]
 
     return Resolved(source.model_copy(update={"rev": ""}), Reference(source.path, commit), clone)

@@ -125,10 +125,11 @@ def _involved(event: dict[str, Any]) -> str:
 
 
 def last_seen(event: dict[str, Any]) -> str:
-    """When an event last happened, ISO 8601 in UTC; '' when it does not say."""
+    """When an event last happened, as the API writes an object's creationTimestamp; '' when it does not say."""
     series = event.get("series") or {}
     times = (event.get("lastTimestamp"), series.get("lastObservedTime"), event.get("eventTime"))
-    return max((str(item) for item in times if item), default="")
+    latest = max((str(item) for item in times if item), default="")
+    return f"{latest[:19]}Z" if latest else ""
 
 
 def last_lines(core: Any, pod: str, namespace: str, **which: Any) -> list[str]:

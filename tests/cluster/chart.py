@@ -69,11 +69,13 @@ def site(namespace: str, images: dict[str, str], folder: Path, **values: Any) ->
         **values,
     }
     with Config(kubeconfig_path=os.environ["KUBECONFIG"], namespace=namespace) as helm:
-        yield Site(namespace, helm, given)
-        with suppress(Exception):
-            helm.uninstall(RELEASE, ignore_not_found=True, wait="watcher", timeout=120)
-    kubectl("delete", "namespace", namespace, "--timeout=120s")
-    kubectl("delete", "pv", namespace, "--ignore-not-found", "--timeout=60s")
+        try:
+            yield Site(namespace, helm, given)
+        finally:
+            with suppress(Exception):
+                helm.uninstall(RELEASE, ignore_not_found=True, wait="watcher", timeout=120)
+            kubectl("delete", "namespace", namespace, "--timeout=120s")
+            kubectl("delete", "pv", namespace, "--ignore-not-found", "--timeout=60s")
 
 
 def image(name: str) -> dict[str, str]:

@@ -23,6 +23,7 @@ from mantus.data.collect import CollectConfig, run
 from mantus.data.corpus import document_id, read_rows
 from mantus.data.programs import detect_license
 from mantus.processes import start_child, stop_child
+from mantus.serving.local import free_port
 from mantus.storage import Manifest, open_store
 from mantus.storage.server import EmbeddedS3
 from tests.waiting import wait_for
@@ -155,9 +156,7 @@ def test_a_repository(tmp_path: Path):
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[str]:
     """git's own server over `tmp_path`: its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     words = ["--export-all", f"--base-path={tmp_path}", "--listen=127.0.0.1", f"--port={port}", "--reuseaddr"]
     process = start_child(
         [str(shutil.which("git")), "daemon", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -178,8 +177,9 @@ def test_git_reads_the_revision_that_is_asked_for(tmp_path: Path, daemon: str):
         subprocess.run([*git, "add", "."], check=True)
         subprocess.run([*git, "commit", "-q", "-m", text], check=True)
     subprocess.run([*git, "tag", "first", "HEAD~1"], check=True)
+    subprocess.run([*git, "tag", "-m", "with words of its own", "annotated", "HEAD~1"], check=True)
     for path in (str(repository), f"{daemon}/house"):
-        for rev, text in (("first", "old words"), ("", "new words")):
+        for rev, text in (("first", "old words"), ("annotated", "old words"), ("", "new words")):
             made = collect(tmp_path, {"type": "git", "path": path, "rev": rev})
             assert [row["text"] for row in rows_of(made)] == [text]
     with pytest.raises(ValueError, match=r"sources\[0\]\.rev: .*house has no none; fetch it"):

@@ -11,6 +11,7 @@ from mantus.launch.jobs.launcher import kind_of, plan
 from mantus.launch.jobs.pods import Failure, failures, traceback_of, trouble
 from mantus.launch.jobs.pytorchjob import PyTorchJob
 from mantus.launch.jobs.trainjob import TrainJob
+from mantus.launch.kubernetes import last_seen
 
 KEY = "0123456789abcdef0123456789abcdef"
 
@@ -176,3 +177,15 @@ mantus: pretrain: training failed (rank 1): ValueError: tokens
     assert traceback_of(["nothing"]) == []
     told = str(Failure("p", 1, "", "Error", log))
     assert told == "pod p failed (exit 1): mantus: pretrain: training failed (rank 1): ValueError: tokens"
+
+
+@pytest.mark.parametrize(
+    ("event", "seen"),
+    [
+        ({"lastTimestamp": "2026-11-25T07:49:04+00:00"}, "2026-11-25T07:49:04Z"),
+        ({"eventTime": "2026-11-25T07:49:04.123456+00:00"}, "2026-11-25T07:49:04Z"),
+        ({}, ""),
+    ],
+)
+def test_the_time_of_an_event_compares_with_that_of_an_objects_creation(event, seen: str):
+    assert last_seen(event) == seen
