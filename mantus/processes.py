@@ -88,11 +88,17 @@ def apply_all(work: Callable[..., Result], tasks: Sequence[tuple[Any, ...]], wor
     if min(workers, len(tasks)) <= 1:
         yield from (work(*task) for task in tasks)
         return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(tasks)), context, initializer=_begin_worker)
-    try:
+    with worker_pool(min(workers, len(tasks)), "spawn") as pool:
         for future in as_completed([pool.submit(work, *task) for task in tasks]):
             yield future.result()
+
+
+@contextmanager
+def worker_pool(workers: int, start: str) -> Iterator[ProcessPoolExecutor]:
+    """Workers that end with this process, however it ends. start: fork or spawn, as multiprocessing has them."""
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context(start), initializer=_begin_worker)
+    try:
+        yield pool
     except BaseException:
         for child in multiprocessing.active_children():
             child.terminate()

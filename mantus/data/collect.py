@@ -4,13 +4,10 @@ It does not judge documents; it knows sources, pieces of work and the corpus it 
 """
 
 import json
-import multiprocessing
 import os
-import signal
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +18,7 @@ from mantus import console
 from mantus.data.corpus import Document, Row, document_id, part_paths, write_rows
 from mantus.data.fetch import Resolved, resolve
 from mantus.data.sources import Drop, File, Item, Source, read_file
-from mantus.processes import die_with_parent, num_processors
+from mantus.processes import num_processors, worker_pool
 from mantus.storage import Manifest, PhaseConfig, Work, execute
 from mantus.storage.artifact import digest_file
 from mantus.storage.phase import RUNTIME
@@ -134,31 +131,12 @@ def _read_all(pieces: list[Piece], folders: list[Path], workers: int) -> None:
     """Read pieces into their folders, those of a crashed run left out."""
     if not pieces:
         return
-    with console.progress("collect", len(pieces), "pieces") as bar, _pool(min(workers, len(pieces))) as pool:
+    pool_of = worker_pool(min(workers, len(pieces)), "fork" if sys.platform == "linux" else "spawn")
+    with console.progress("collect", len(pieces), "pieces") as bar, pool_of as pool:
         num_bytes = 0
         for future in as_completed([pool.submit(read_piece, *pair) for pair in zip(pieces, folders, strict=True)]):
             num_bytes += future.result().bytes
             bar.advance(note=f"{num_bytes / 1e6:,.1f} MB of text")
-
-
-@contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Workers that end with this process, however it ends."""
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    pool = ProcessPoolExecutor(workers, context, initializer=_begin_worker)
-    try:
-        yield pool
-    except BaseException:
-        for child in multiprocessing.active_children():
-            child.terminate()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _begin_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent ends its workers
-    die_with_parent()
 
 
 def read_piece(piece: Piece, folder: Path) -> Tally:

@@ -6,13 +6,16 @@ It does not speak to a cluster.
 import json
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 import mantus
 from mantus.storage.phase import field_error
+
+Quantity = Annotated[str, Field(coerce_numbers_to_str=True)]
+"""Of processors or memory, as Kubernetes writes it; YAML makes a number of `2`."""
 
 
 class Cluster(BaseModel):
@@ -40,9 +43,9 @@ class Cluster(BaseModel):
     """Above 0: elastic, training goes on with any number of pods from this one to `nodes` (PyTorchJob only)."""
     shards: int = Field(default=1, ge=1)
     """Pods of the Indexed Job of a data phase that can be divided."""
-    cpu: str = Field(default="", coerce_numbers_to_str=True)
+    cpu: Quantity = ""
     """Processors of each pod, as Kubernetes writes them; '': not said."""
-    memory: str = Field(default="", coerce_numbers_to_str=True)
+    memory: Quantity = ""
     """Memory of each pod: request and limit."""
     gpus: int = Field(default=0, ge=0)
     """nvidia.com/gpu of each training pod."""

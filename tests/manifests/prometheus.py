@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -14,32 +13,16 @@ import httpx
 import pytest
 import yaml
 
+from mantus.launch.deploy.smoke import TOOL
 from mantus.processes import start_child, stop_child
+from mantus.serving.local import free_port
 from tests.manifests.queries import Query, groups
 from tests.waiting import wait_for
 
 PROGRAM = shutil.which("prometheus")
 needed = pytest.mark.skipif(PROGRAM is None, reason="no prometheus here: apt-get install prometheus")
-TOOL = {
-    "type": "function",
-    "function": {
-        "name": "add",
-        "description": "Add two numbers.",
-        "parameters": {
-            "type": "object",
-            "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
-            "required": ["a", "b"],
-        },
-    },
-}
 CHAT = {"messages": [{"role": "user", "content": "It was"}], "max_tokens": 8, "temperature": 0}
 CALL = {**CHAT, "tools": [TOOL], "tool_choice": "required", "max_tokens": 400}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

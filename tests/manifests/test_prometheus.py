@@ -8,8 +8,9 @@ import httpx
 import pytest
 
 from mantus.processes import start_child, stop_child
+from mantus.serving.local import free_port
 from tests.manifests import prometheus as debians
-from tests.manifests.prometheus import ask, free_port, watched, work
+from tests.manifests.prometheus import ask, watched, work
 from tests.manifests.queries import Query, groups, queries
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), debians.needed]

@@ -99,13 +99,6 @@ def _joined(order: Counts, left: Counts, right: Counts) -> Counts:
     return pairs[pairs[:, 0] < pairs[:, 1]]
 
 
-def jaccard(left: Words, right: Words) -> float:
-    """Shared part of two sets of shingles, each sorted and without repeats."""
-    num_shared = len(np.intersect1d(left, right, assume_unique=True))
-    union = len(left) + len(right) - num_shared
-    return num_shared / union if union else 1.0
-
-
 def overlaps(pairs: Counts, shingles_of: Callable[[int], Words]) -> Shares:
     """The Jaccard similarity of each pair's sets of shingles, [num_pairs].
 

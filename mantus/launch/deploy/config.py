@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from mantus.launch.cluster import Quantity
 from mantus.storage import ArtifactURI, PhaseConfig
 
 
@@ -28,11 +29,11 @@ class DeployConfig(PhaseConfig):
     """Servers, or the fewest when `max_replicas` is above 0."""
     max_replicas: int = Field(default=0, ge=0)
     """Above 0: a HorizontalPodAutoscaler adds servers up to this many when they use 80 % of their processors."""
-    cpu: str = Field(default="1", coerce_numbers_to_str=True)
+    cpu: Quantity = "1"
     """Processors that each server asks for, as Kubernetes writes them."""
-    cpu_limit: str = Field(default="", coerce_numbers_to_str=True)
+    cpu_limit: Quantity = ""
     """The most processors a server may use; '': what it asks for."""
-    memory: str = Field(default="2Gi", coerce_numbers_to_str=True)
+    memory: Quantity = "2Gi"
     """Memory of each server: request and limit."""
     gpus: int = Field(default=0, ge=0)
     """nvidia.com/gpu of each server."""

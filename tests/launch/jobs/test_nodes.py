@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
+from mantus.serving.local import free_port
 from mantus.storage import open_store
 from mantus.training.pretrain import PretrainConfig, run
 from tests.conftest import SMALL
@@ -33,14 +34,6 @@ def start_node(rank: int, port: int, folder: Path, settings: dict[str, Any], **e
     }
     command = [sys.executable, "-m", "mantus.launch.jobs.pod"]
     return subprocess.Popen(command, env={**os.environ, **told}, stderr=subprocess.PIPE, text=True)
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def settings_of(inputs: dict[str, str], store: Path, **more: Any) -> dict[str, Any]:
