@@ -12,8 +12,8 @@ from pydantic import Field
 from mantus import console
 from mantus.data.corpus import part_paths, write_table
 from mantus.data.dedup.takedown import TAKEN_DOWN, Requests, read_list, requested, with_copies
-from mantus.data.fetch import Resolved
 from mantus.data.rules import Rule, add_signals, first_reason
+from mantus.data.sources.resolve import Resolved
 from mantus.storage import ArtifactURI, Manifest, PhaseConfig, Work, execute
 from mantus.storage.share import gather, share
 

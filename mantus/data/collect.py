@@ -6,7 +6,7 @@ It does not judge documents; it knows sources, pieces of work and the corpus it 
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,8 +16,9 @@ from pydantic import Field
 
 from mantus import console
 from mantus.data.corpus import Document, Row, document_id, part_paths, write_rows
-from mantus.data.fetch import Resolved, resolve
-from mantus.data.sources import Drop, File, Item, Source, read_file
+from mantus.data.sources.read import read_file
+from mantus.data.sources.resolve import Resolved, resolve
+from mantus.data.sources.source import Drop, File, Item, Manners, Source, sound
 from mantus.processes import num_processors, worker_pool
 from mantus.storage import Manifest, PhaseConfig, Work, execute
 from mantus.storage.artifact import digest_file
@@ -35,6 +36,20 @@ class CollectConfig(PhaseConfig):
     """What to read: entries with type, path, license and more (see `Source`)."""
     workers: int = Field(default=0, ge=0, json_schema_extra=RUNTIME)
     """Processes that read at once (0 = one a processor)."""
+    user_agent: str = Field(default="", json_schema_extra=RUNTIME)
+    """How requests to servers name their sender ('' = Mantus and its version); best with an address for complaints."""
+    requests_per_second: float = Field(default=10, gt=0, json_schema_extra=RUNTIME)
+    """Requests to one host, over all processes of a machine."""
+    attempts: int = Field(default=6, ge=1, json_schema_extra=RUNTIME)
+    """Requests for one thing before it is given up; waits double from 1 s, or are what the server asks for."""
+    max_wait_s: float = Field(default=300, ge=0, json_schema_extra=RUNTIME)
+    """The longest wait that a server may ask for before the run is given up."""
+
+    @property
+    def manners(self) -> Manners:
+        """How to behave towards servers."""
+        given = {"user_agent": self.user_agent, "requests_per_s": self.requests_per_second}
+        return Manners(**given, attempts=self.attempts, max_wait_s=self.max_wait_s)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +95,7 @@ def run(config: CollectConfig) -> Manifest:
     """Make the corpus of `config.sources`, or find it. ValueError names the source that is wrong or gave nothing."""
     if not config.sources:
         raise ValueError("sources: empty; name at least one source")
-    resolved = [resolve(source, f"sources[{index}]") for index, source in enumerate(config.sources)]
+    resolved = [resolve(source, f"sources[{index}]", config.manners) for index, source in enumerate(config.sources)]
     references = [item.reference for item in resolved]
     workers = config.workers or num_processors()
     return execute("corpus", config, lambda work: _produce(work, resolved, workers), references)
@@ -123,8 +138,15 @@ def _pieces(index: int, source: Source, files: list[File]) -> list[Piece]:
             bundles.append([])
             size = 0
         bundles[-1].append(file)
-        size += file.path.stat().st_size
+        size += _size(file, source)
     return [Piece(index, source, tuple(bundle)) for bundle in bundles]
+
+
+def _size(file: File, source: Source) -> int:
+    """Bytes of input; a file nobody has seen yet, a repository and a shard of a data set are a piece each."""
+    if source.type in ("repositories", "huggingface"):
+        return PIECE_BYTES
+    return file.size or (PIECE_BYTES if file.remote else file.path.stat().st_size)
 
 
 def _read_all(pieces: list[Piece], folders: list[Path], workers: int) -> None:
@@ -158,7 +180,7 @@ def read_piece(piece: Piece, folder: Path) -> Tally:
 def _rows(piece: Piece, tally: Tally) -> Iterator[Row]:
     source = piece.source
     limit = source.max_mb * 1e6
-    for item in _items(piece):
+    for item in map(sound, _items(piece)):
         if isinstance(item, Drop):
             tally.drop(item.reason)
             continue
@@ -170,19 +192,33 @@ def _rows(piece: Piece, tally: Tally) -> Iterator[Row]:
 
 
 def _items(piece: Piece) -> Iterator[Item]:
-    from mantus.data import programs
+    from mantus.data.sources import programs
 
     if piece.source.type == "code":
         yield from programs.read_code(piece.source)
         return
+    read = _reader(piece.source)
     for file in piece.files:
-        if piece.source.type == "git":
-            yield from programs.read_git(file, piece.source)
-        else:
-            try:
-                yield from read_file(file, piece.source)
-            except ValueError as error:
-                raise ValueError(f"sources[{piece.index}].path: {error}") from None
+        try:
+            yield from read(file, piece.source)
+        except ValueError as error:
+            raise ValueError(f"sources[{piece.index}].path: {error}") from None
+
+
+def _reader(source: Source) -> Callable[[File, Source], Iterator[Item]]:
+    if source.type == "git":
+        from mantus.data.sources.programs import read_git
+
+        return read_git
+    if source.type == "repositories":
+        from mantus.data.sources.repositories import read_repository
+
+        return read_repository
+    if source.type == "huggingface":
+        from mantus.data.sources.huggingface import read_shard
+
+        return read_shard
+    return read_file
 
 
 def _row(document: Document, source: Source) -> Row:

@@ -21,7 +21,7 @@ import pytest
 
 from mantus.data.collect import CollectConfig, run
 from mantus.data.corpus import document_id, read_rows
-from mantus.data.programs import detect_license
+from mantus.data.sources.programs import detect_license
 from mantus.processes import start_child, stop_child
 from mantus.serving.local import free_port
 from mantus.storage import Manifest, open_store

@@ -14,8 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mantus.data.corpus import Document
-from mantus.data.sources import Drop, File, Source, read_file
-from mantus.data.web import parse_http, plain_wikitext
+from mantus.data.sources.read import read_file
+from mantus.data.sources.source import Drop, File, Source
+from mantus.data.sources.warc import parse_http
+from mantus.data.sources.wikipedia import plain_wikitext
 
 PROSE = "The river ran past the old mill, and nobody who lived there could say how long it had done so. "
 NUM_RECORDS = 6

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from mantus.data.dedup import minhash
-from mantus.data.sources import Source
+from mantus.data.sources.source import Source
 
 SAMPLES = 5
 """Rows of each set that its report shows."""

@@ -18,7 +18,7 @@ from mantus.data.dedup.cluster import Library, judge
 from mantus.data.dedup.contamination import EvaluationSet, Search, passed, read_set, set_files
 from mantus.data.dedup.signatures import SIGNATURES, Signed, Sketch, read_index, sign
 from mantus.data.dedup.takedown import Requests, inherited, read_list, requested, whole_text
-from mantus.data.fetch import Resolved, resolve
+from mantus.data.sources.resolve import Resolved, resolve
 from mantus.processes import apply_all
 from mantus.storage import ArtifactURI, Manifest, PhaseConfig, Work, execute
 from mantus.storage.phase import RUNTIME

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mantus.data.fetch import Resolved, resolve
-from mantus.data.sources import Drop, Source, read_file
+from mantus.data.sources.read import read_file
+from mantus.data.sources.resolve import Resolved, resolve
+from mantus.data.sources.source import Drop, Source
 
 TAKEN_DOWN = "taken_down"
 """The reason of the drop."""

@@ -1,31 +1,32 @@
-"""Bring a source's bytes to this machine: local paths, http(s), s3, git remotes, files of PyPI releases.
+"""Look a source up: is it there, what is its fingerprint, which files is it made of; local ones and addresses.
 
-It knows addresses, fingerprints and the cache, not formats. What is cached is never fetched again.
+It knows addresses and fingerprints, not formats. What is cached is never fetched again.
 """
 
 import fnmatch
 import glob
-import hashlib
-import os
 import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from mantus.data.programs import git
-from mantus.data.sources import File, Source
+from mantus.data.sources import http
+from mantus.data.sources.cache import cache_folder, cached, digest
+from mantus.data.sources.commoncrawl import crawl_files
+from mantus.data.sources.multistream import stretches
+from mantus.data.sources.programs import clone, git, is_address
+from mantus.data.sources.repositories import listed_repositories
+from mantus.data.sources.source import File, Manners, Remote, Source
 from mantus.processes import run_child
 from mantus.storage import Reference, StoreError, open_store
-from mantus.storage.artifact import cache_root, digest_file
+from mantus.storage.artifact import digest_file
 from mantus.storage.objects import s3_client
 
 PYPI = re.compile(r"pypi:(?P<name>[\w.-]+)==(?P<version>[\w.!+-]+)/(?P<members>.+)")
-TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,28 +36,36 @@ class Resolved:
     source: Source
     reference: Reference
     fetch: Callable[[], list[File]]
-    """Local files of the source, fetched if they are not cached; one entry for a repository, none for `code`."""
+    """Files of the source, fetched, or with a `remote` that says where from; none for `code`."""
 
 
-def resolve(source: Source, where: str) -> Resolved:
+def resolve(source: Source, where: str, manners: Manners | None = None) -> Resolved:
     """Look a source up without fetching it. ValueError names `where` when it is not there.
 
     The fingerprint is the digest of local files, the ETag at http and s3, the commit of a repository,
-    and name and version of packages.
+    name and version of packages, the list of files of a crawl, the revision of a data set.
     """
+    manners = manners or Manners()
     if source.type == "code":
         return _resolve_packages(source, where)
+    if source.type == "repositories":
+        reference, files = listed_repositories(source, where)
+        return Resolved(source, reference, lambda: files)
     if not source.path:
         raise ValueError(f"{where}.path: missing; a path, a URL or pypi:<name>==<version>/<members>")
+    if source.type == "commoncrawl":
+        reference, files = crawl_files(source, where, manners)
+        return Resolved(source, reference, lambda: files)
+    if source.type == "huggingface":
+        from mantus.data.sources import huggingface
+
+        return Resolved(source, huggingface.fingerprint(source, where), lambda: huggingface.shards(source, where))
     if source.type == "git":
         return _resolve_git(source, where)
     scheme = urlsplit(source.path).scheme if ":" in source.path else ""
-    known = {"pypi": _resolve_pypi, "http": _resolve_http, "https": _resolve_http, "s3": _resolve_s3}
-    return known.get(scheme, _resolve_local)(source, where)
-
-
-def _digest(parts: Iterator[str]) -> str:
-    return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
+    if scheme in ("http", "https"):
+        return _resolve_http(source, where, manners)
+    return {"pypi": _resolve_pypi, "s3": _resolve_s3}.get(scheme, _resolve_local)(source, where)
 
 
 def _resolve_local(source: Source, where: str) -> Resolved:
@@ -65,11 +74,21 @@ def _resolve_local(source: Source, where: str) -> Resolved:
     if not paths:
         raise ValueError(f"{where}.path: {source.path}: no such file, nor does it match any")
     try:
-        key = _digest(f"{digest_file(file)} {name if len(paths) > 1 else ''}" for name, file in paths)
+        key = digest(f"{digest_file(file)} {name if len(paths) > 1 else ''}" for name, file in paths)
     except PermissionError:
         raise ValueError(f"{where}.path: {source.path}: not readable by this user") from None
-    files = [File(file, f"file:{name}") for name, file in paths]
-    return Resolved(source, Reference(source.path, key), lambda: files)
+    files = [File(file, f"file:{name}", source.members) for name, file in paths]
+    return Resolved(source, Reference(source.path, key), lambda: _divided(source, files, where))
+
+
+def _divided(source: Source, files: list[File], where: str) -> list[File]:
+    """The files, dumps with an index as stretches that can be read by themselves. ValueError names `where`."""
+    if source.type != "wikipedia" or source.max_mb:
+        return files
+    try:
+        return [stretch for file in files for stretch in stretches(file)]
+    except ValueError as error:
+        raise ValueError(f"{where}.path: {error}") from None
 
 
 def _local_paths(path: Path) -> list[tuple[str, Path]]:
@@ -78,9 +97,20 @@ def _local_paths(path: Path) -> list[tuple[str, Path]]:
         return [(path.as_posix(), path)]
     if path.is_dir():
         found = (file for file in path.rglob("*") if not any(part.startswith(".") for part in file.parts[1:]))
+    elif "**" in path.parts:
+        found = _beneath(path)
     else:
-        found = (Path(name) for name in glob.iglob(str(path), recursive=True))
+        found = (Path(name) for name in glob.iglob(str(path)))
     return sorted((file.as_posix(), file) for file in found if file.is_file())
+
+
+def _beneath(pattern: Path) -> Iterator[Path]:
+    """What a pattern with ** matches, hidden names left out. Links to folders are not followed: they may be loops."""
+    at = pattern.parts.index("**")
+    top, rest = Path(*pattern.parts[:at]), Path(*pattern.parts[at:])
+    for path in top.glob(str(rest)) if not glob.has_magic(str(top)) else ():
+        if not any(part.startswith(".") for part in path.relative_to(top).parts):
+            yield path
 
 
 def _resolve_packages(source: Source, where: str) -> Resolved:
@@ -96,65 +126,41 @@ def _resolve_packages(source: Source, where: str) -> Resolved:
 
 
 def _resolve_git(source: Source, where: str) -> Resolved:
-    title, wanted = f"git:{source.title}", source.rev or "HEAD"
+    title = f"git:{source.title}"
     try:
-        if not re.match(r"(https?|ssh|git)://|git@", source.path):
-            commit = git(source.path, "rev-parse", "--verify", "--end-of-options", f"{wanted}^{{commit}}").strip()
+        if not is_address(source.path):
+            commit = git(source.path, "rev-parse", "HEAD").strip()
             return Resolved(source, Reference(source.path, commit), lambda: [File(Path(source.path), title)])
-        listed = git(".", "ls-remote", source.path, wanted).partition("\t")[0]
-        commit = listed or (wanted if re.fullmatch("[0-9a-f]{40}", wanted) else "")
+        commit = git(".", "ls-remote", "--", source.path, "HEAD").partition("\t")[0]
     except ValueError as error:
-        if source.rev and "single revision" in str(error):
-            raise ValueError(f"{where}.rev: {source.path} has no {wanted}; fetch it (git fetch --unshallow)") from None
         raise ValueError(f"{where}.path: {error}") from None
     if not commit:
-        raise ValueError(f"{where}.path: {source.path}: a repository without {wanted}")
+        raise ValueError(f"{where}.path: {source.path}: a repository without HEAD")
+    kept = f"{commit} history" if source.history else commit
 
-    def clone() -> list[File]:
-        with _cached("git", source.path, commit) as (folder, is_new):
+    def fetch() -> list[File]:
+        with cached("git", source.path, kept) as (folder, is_new):
             if is_new:
-                bare = str(folder / "repository")
-                git(".", "init", "--quiet", "--bare", bare)
-                git(bare, "fetch", "--quiet", "--depth", "1", source.path, commit)
-                git(bare, "update-ref", "--no-deref", "HEAD", "FETCH_HEAD^{commit}")
-        return [File(_cache_folder("git", source.path, commit) / "repository", title)]
+                clone(source.path, commit, folder / "repository", source.history, source.clone_s)
+        return [File(cache_folder("git", source.path, kept) / "repository", title)]
 
-    return Resolved(source.model_copy(update={"rev": ""}), Reference(source.path, commit), clone)
+    return Resolved(source, Reference(source.path, commit), fetch)
 
 
-def _resolve_http(source: Source, where: str) -> Resolved:
-    import httpx
-
+def _resolve_http(source: Source, where: str, manners: Manners) -> Resolved:
     url = source.path
     try:
-        with httpx.stream("GET", url, follow_redirects=True, timeout=TIMEOUT_S) as answer:
-            if answer.status_code >= 400:
-                raise ValueError(f"{where}.path: {url}: the server answers {answer.status_code}")
-            facts = [answer.headers.get(name, "") for name in ("etag", "last-modified", "content-length")]
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise OSError(f"{where}.path: {url}: no answer ({type(error).__name__})") from None
-    key = facts[0] or _digest(iter(facts[1:]))
-    name = unquote(urlsplit(url).path).rpartition("/")[2] or "index"
-
-    def download() -> list[File]:
-        with _cached("http", url, key) as (folder, is_new):
-            if is_new:
-                _download(url, folder / name)
-        return [File(_cache_folder("http", url, key) / name, url)]
-
-    return Resolved(source, Reference(url, key), download)
-
-
-def _download(url: str, target: Path) -> None:
-    import httpx
-
-    try:
-        with httpx.stream("GET", url, follow_redirects=True, timeout=TIMEOUT_S) as answer, target.open("wb") as file:
-            answer.raise_for_status()
-            for chunk in answer.iter_bytes(1 << 20):
-                file.write(chunk)
-    except httpx.HTTPError as error:
-        raise OSError(f"{url}: the download broke off ({type(error).__name__})") from None
+        facts = http.facts_of(url, manners)
+    except ValueError as error:
+        raise ValueError(f"{where}.path: {error}") from None
+    except OSError as error:
+        raise OSError(f"{where}.path: {error}") from None
+    key = facts.etag or digest((facts.modified, str(facts.size) if facts.size >= 0 else ""))
+    name = unquote(urlsplit(url).path).rpartition("/")[2]
+    path = cache_folder("http", url, key + source.sha256) / (name if name.strip(".") else "index")
+    remote = Remote(url, sha256=source.sha256, etag=facts.etag, manners=manners)
+    file = File(path, url, source.members, remote, max(facts.size, 0))
+    return Resolved(source, Reference(url, key + source.sha256), lambda: _divided(source, [file], where))
 
 
 def _resolve_s3(source: Source, where: str) -> Resolved:
@@ -163,16 +169,16 @@ def _resolve_s3(source: Source, where: str) -> Resolved:
     objects = _list_s3(parts.netloc, pattern)
     if not objects:
         raise ValueError(f"{where}.path: {source.path}: no object there")
-    key = _digest(f"{name} {etag}" for name, etag in objects)
+    key = digest(f"{name} {etag}" for name, etag in objects)
 
     def download() -> list[File]:
         store = open_store(f"s3://{parts.netloc}")
-        with _cached("s3", source.path, key) as (folder, is_new):
+        with cached("s3", source.path, key) as (folder, is_new):
             if is_new:
                 for name, _ in objects:
                     store.download(name, folder / name)
-        home = _cache_folder("s3", source.path, key)
-        return [File(home / name, f"s3://{parts.netloc}/{name}") for name, _ in objects]
+        home = cache_folder("s3", source.path, key)
+        return [File(home / name, f"s3://{parts.netloc}/{name}", source.members) for name, _ in objects]
 
     return Resolved(source, Reference(source.path, key), download)
 
@@ -200,10 +206,10 @@ def _resolve_pypi(source: Source, where: str) -> Resolved:
     release = f"{given['name']}=={given['version']}"
 
     def download() -> list[File]:
-        with _cached("pypi", release, source.kind) as (folder, is_new):
+        with cached("pypi", release, source.kind) as (folder, is_new):
             if is_new:
                 _pip_download(source, release, folder, where)
-        file = next(_cache_folder("pypi", release, source.kind).iterdir())
+        file = next(cache_folder("pypi", release, source.kind).iterdir())
         if source.sha256 and digest_file(file) != source.sha256:
             raise ValueError(f"{where}.sha256: {file.name} has {digest_file(file)}")
         return [File(file, f"pypi:{release}", given["members"])]
@@ -236,27 +242,3 @@ def _pip_download(source: Source, release: str, folder: Path, where: str) -> Non
         raise ValueError(f"{where}.path: {source.path}: no {source.kind} of that release is to be had")
     lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["pip failed"]
     raise OSError(f"{where}.path: {release}: {lines[-1]}")
-
-
-def _cache_folder(scheme: str, address: str, key: str) -> Path:
-    stem = re.sub(r"[^\w.=-]+", "-", address)[-60:]
-    return cache_root() / "sources" / scheme / f"{stem}-{_digest(iter((address, key)))[:12]}"
-
-
-@contextmanager
-def _cached(scheme: str, address: str, key: str) -> Iterator[tuple[Path, bool]]:
-    """A folder to fill and True, moved into the cache at the end; or what is cached and False."""
-    final = _cache_folder(scheme, address, key)
-    if final.is_dir():
-        yield final, False
-        return
-    final.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".part-", dir=final.parent) as temporary:
-        folder = Path(temporary) / "files"
-        folder.mkdir()
-        yield folder, True
-        try:
-            os.rename(folder, final)
-        except OSError:
-            if not final.is_dir():  # another process may have been first
-                raise
