@@ -7,7 +7,6 @@ import random
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -49,11 +48,11 @@ def test_a_dropped_transfer_is_gone_on_from(site: Site, tmp_path: Path):
 
 
 def test_what_a_killed_run_left_is_gone_on_from(site: Site, tmp_path: Path):
-    site.faults["/file"] = [Fault(drop_at=50_000)] * 4
+    site.faults["/file"] = [Fault(drop_at=30_000) for _ in range(4)]
     with pytest.raises(OSError, match=r"/file: given up after 4 attempts, the last: .* bytes; run again later"):
         bring(site, tmp_path)
     had = (tmp_path / "got.part").stat().st_size
-    assert had >= 50_000
+    assert had >= 120_000
     assert bring(site, tmp_path) == BODY
     assert site.gets("/file")[-1].headers["Range"] == f"bytes={had}-"
 
@@ -98,7 +97,7 @@ def test_without_a_validator_nothing_is_joined(site: Site, tmp_path: Path):
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
 def test_a_busy_server_is_asked_again(site: Site, tmp_path: Path, status: int):
     site.faults["/file"] = [Fault(status=status), Fault(status=status)]
-    assert bring(site, tmp_path) == BODY
+    assert bring(site, tmp_path, manners=replace(QUICK, backoff_s=0.1)) == BODY
     first, second, third = (seen.at for seen in site.gets("/file"))
     assert third - second > (second - first) * 1.1, "waits grow"
 
@@ -143,7 +142,7 @@ def test_requests_to_a_host_are_paced(site: Site):
     for _ in range(5):
         assert http.get(f"{site.url}/file", manners) == BODY
     times = [seen.at for seen in site.gets("/file")]
-    assert all(later - earlier > 0.045 for earlier, later in pairwise(times))
+    assert times[-1] - times[0] > 0.14
 
 
 def test_requests_say_who_sends_them(site: Site):

@@ -87,7 +87,7 @@ def get(url: str, manners: Manners, span: tuple[int, int] | None = None) -> byte
             if span and answer.status_code != 206:
                 raise OSError(_no_ranges(url))
             data = bytearray()
-            for chunk in answer.iter_raw(1 << 16):
+            for chunk in answer.iter_raw():
                 data += chunk
                 if len(data) > MAX_SMALL:
                     raise OSError(f"{url}: answers with more than {MAX_SMALL >> 20} MiB; ask for less")
@@ -218,7 +218,7 @@ def _receive(answer: Any, part: _Part, manners: Manners, have: int, expected: in
     at, begun = have, time.monotonic()
     try:
         with part.path.open("ab") as file:
-            for chunk in answer.iter_raw(1 << 16):
+            for chunk in answer.iter_raw():
                 file.write(chunk)
                 at += len(chunk)
                 seconds = time.monotonic() - begun
@@ -246,10 +246,12 @@ def _patiently(url: str, manners: Manners, act: Callable[[], Result]) -> Result:
         except _Again as again:
             last, wait_s = str(again), again.wait_s
             failed = 0 if again.brought >= PROGRESS else failed
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+            raise OSError(f"{url}: {error}; correct the address") from None
         except httpx.TransportError as error:
             last = f"no answer ({type(error).__name__})"
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise OSError(f"{url}: {error}; correct the address") from None
+        except httpx.HTTPError as error:
+            raise OSError(f"{url}: {error} ({type(error).__name__}); name the address that it leads to") from None
         if wait_s is not None and wait_s > manners.max_wait_s:
             raise OSError(f"{url}: the server asks to wait {wait_s:.0f} s; run again then, what has come is kept")
         failed += 1
@@ -260,8 +262,8 @@ def _patiently(url: str, manners: Manners, act: Callable[[], Result]) -> Result:
 
 
 def _jitter(url: str, failed: int) -> float:
-    """A factor of 0.5 to 1 that differs from URL to URL, so that workers do not come back all at once."""
-    return 0.5 + hashlib.blake2b(f"{url} {failed}".encode(), digest_size=1).digest()[0] / 512
+    """A factor of 0.75 to 1 that differs from URL to URL, so that workers do not come back all at once."""
+    return 0.75 + hashlib.blake2b(f"{url} {failed}".encode(), digest_size=1).digest()[0] / 1024
 
 
 def _check(url: str, answer: Any) -> None:
@@ -332,7 +334,7 @@ def _client(manners: Manners, process: int) -> Any:
 
 def _turn(host: str, interval_s: float, hold_s: float = 0) -> None:
     """Wait for this machine's next turn at a host, `interval_s` behind the last; `hold_s` closes it to all so long."""
-    file = cache_root() / "hosts" / re.sub(r"[^\w.-]", "-", host)
+    file = cache_root() / "hosts" / (re.sub(r"[^\w.-]", "-", host).strip(".") or "nobody")
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a+") as handle:
         fcntl.lockf(handle, fcntl.LOCK_EX)

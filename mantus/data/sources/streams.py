@@ -217,7 +217,8 @@ def _tar_members(stream: BinaryIO, pattern: str) -> Iterator[Member]:
             elif not info.isfile():
                 yield name, Drop("link in an archive")
             else:
-                yield name, cast(BinaryIO, archive.extractfile(info))
+                member = Joined(cast(BinaryIO, archive.extractfile(info)))  # which cannot go back, and says so
+                yield name, cast(BinaryIO, io.BufferedReader(member, 1 << 16))
 
 
 def _leads_out(name: str) -> bool:

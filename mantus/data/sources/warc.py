@@ -110,7 +110,7 @@ def _records(stream: BinaryIO) -> Iterator[Item]:
             payload = record.reader.read(MAX_RECORD)
             if len(payload) == MAX_RECORD:
                 yield TOO_LARGE
-            elif len(payload) < record.content_length:
+            elif not _has_length(record) or len(payload) < record.content_length:
                 yield DAMAGED
             else:
                 yield _judged(record, payload)
@@ -118,6 +118,11 @@ def _records(stream: BinaryIO) -> Iterator[Item]:
         if error.errno is not None:
             raise
         yield DAMAGED
+
+
+def _has_length(record: Any) -> bool:
+    """Whether the record says how long it is; fastwarc takes nonsense for 0."""
+    return re.fullmatch(r"\d{1,18}", str(record.headers.get("Content-Length"))) is not None
 
 
 def _judged(record: Any, payload: bytes) -> Item:

@@ -36,7 +36,7 @@ def html(folder: Path, body: bytes, extra: str = "", kind: str = "text/html") ->
 
 @case
 def warc_length_too_short(folder: Path, _: int) -> Case:
-    return Case(crawl(folder, record(5, page(5), length=40)), {"damaged record": 1}, 2)
+    return Case(crawl(folder, record(5, page(5), length=40)), {"no text": 1, "damaged record": 1}, 2)
 
 
 @case
@@ -51,23 +51,23 @@ def warc_length_beyond_the_end(folder: Path, _: int) -> Case:
 
 @case
 def warc_length_of_more_digits_than_a_number_has(folder: Path, _: int) -> Case:
-    return Case(crawl(folder, record(5, page(5), length="9" * 500)), {"damaged record": 1}, 2)
+    return Case(crawl(folder, record(5, page(5), length="9" * 500)), {"damaged record": 2}, 2)
 
 
 @case
 def warc_length_negative(folder: Path, _: int) -> Case:
-    return Case(crawl(folder, record(5, page(5), length=-5)), {"damaged record": 1}, 2)
+    return Case(crawl(folder, record(5, page(5), length=-5)), {"damaged record": 2}, 2)
 
 
 @case
 def warc_length_in_words(folder: Path, _: int) -> Case:
-    return Case(crawl(folder, record(5, page(5), length="many")), {"damaged record": 1}, 2)
+    return Case(crawl(folder, record(5, page(5), length="many")), {"damaged record": 2}, 2)
 
 
 @case
 def warc_without_length(folder: Path, _: int) -> Case:
     whole = record(5, page(5))
-    return Case(crawl(folder, whole.replace(b"Content-Length: ", b"X-Length: ")), {"damaged record": 1}, 2)
+    return Case(crawl(folder, whole.replace(b"Content-Length: ", b"X-Length: ")), {"damaged record": 2}, 2)
 
 
 @case
@@ -89,7 +89,7 @@ def warc_with_a_wrong_checksum(folder: Path, _: int) -> Case:
 
 @case
 def warc_with_a_record_that_is_a_bomb(folder: Path, size: int) -> Case:
-    bomb = record(5, page(5, b"<p>" + bytes(size * MB)))
+    bomb = record(5, page(5, b"<p>" + bytes((size + 20) * MB)))
     return Case(crawl(folder, bomb), {"record too large": 1}, 2)
 
 

@@ -48,7 +48,7 @@ def xml_with_a_dtd_in_utf16(folder: Path, _: int) -> Case:
 @case
 def xml_in_an_encoding_that_nobody_knows(folder: Path, _: int) -> Case:
     source = dump(folder, article(1), before='<?xml version="1.0" encoding="klingon-7"?>')
-    return Case(source, {"broken xml": 1})
+    return Case(source, {"unknown encoding": 1})
 
 
 @case
