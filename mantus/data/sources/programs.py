@@ -62,22 +62,23 @@ class Version:
 
 
 def read_git(repository: File, source: Source) -> Iterator[Item]:
-    """Text files tracked at HEAD of the repository at `repository.path`, or all their versions where `history` is set.
+    """Text files tracked by the repository at `repository.path`, or all their versions where `history` is set.
 
-    `repository.url` stands before their paths. Links, submodules, LFS pointers and files too large are drops.
+    They are those of `repository.commit`, or of HEAD; `repository.url` stands before their paths. Links, submodules,
+    LFS pointers and files too large are drops.
     """
-    commit, added = git(repository.path, "log", "-1", "--format=%H %cI", "HEAD").split()
-    license_name = source.license or license_of(repository.path)
+    commit, added = git(repository.path, "log", "-1", "--format=%H %cI", repository.commit or "HEAD", "--").split()
+    license_name = source.license or license_of(repository.path, commit)
     suffixes = source.suffixes or GIT_SUFFIXES
     known: dict[str, Version] = {}
-    for item in _tracked(repository.path, suffixes):
+    for item in _tracked(repository.path, commit, suffixes):
         if isinstance(item, Drop):
             yield item
         else:
             known[item[0]] = Version(*item, commit, added)
     versions = [known[name] for name in spread(list(known))]
     if source.history:
-        versions += _earlier(repository.path, suffixes, {version.blob for version in versions})
+        versions += _earlier(repository.path, commit, suffixes, {version.blob for version in versions})
     if not versions:
         yield Drop("no text files")
     with closing(_contents(repository.path, versions)) as contents:
@@ -134,9 +135,9 @@ def clone(address: str, commit: str, folder: Path, history: bool, timeout_s: flo
         raise ValueError(f"{address}: {commit[:12]} is not to be had ({reason})") from None
 
 
-def _tracked(repository: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, str] | Drop]:
-    """(path, blob) of text files at HEAD; a Drop for what looks like one but is none, and for each submodule."""
-    for line in git(repository, "ls-tree", "-r", "-z", "-l", "HEAD").split("\0"):
+def _tracked(repository: Path, commit: str, suffixes: tuple[str, ...]) -> Iterator[tuple[str, str] | Drop]:
+    """(path, blob) of text files of a commit; a Drop for what looks like one but is none, and for each submodule."""
+    for line in git(repository, "ls-tree", "-r", "-z", "-l", commit).split("\0"):
         facts, _, name = line.partition("\t")
         mode, kind, blob, size = facts.split() if facts else ("", "", "", "")
         if kind == "commit":
@@ -151,18 +152,19 @@ def _tracked(repository: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str,
             yield name, blob
 
 
-def _earlier(repository: Path, suffixes: tuple[str, ...], seen: set[str]) -> Iterator[Version]:
-    """Versions of text files that HEAD does not have, newest commit first; each content once."""
-    log = git(repository, "log", "--no-renames", "--raw", "--no-abbrev", "-z", "-m", "--format=%x01%H %cI", "HEAD")
+def _earlier(repository: Path, commit: str, suffixes: tuple[str, ...], seen: set[str]) -> Iterator[Version]:
+    """Versions of text files that a commit no longer has, newest commit first; each content once."""
+    words = ("--no-renames", "--raw", "--no-abbrev", "-z", "-m", "--format=%x01%H %cI")
+    log = git(repository, "log", *words, commit, "--")
     for entry in log.split("\x01")[1:]:
         head, _, changes = entry.partition("\0")
-        commit, added = head.split()
+        at, added = head.split()
         fields = changes.strip("\n").split("\0")
         for facts, name in zip(fields[::2], fields[1::2], strict=False):
             mode, blob = facts.split()[1], facts.split()[3]
             if mode.startswith("100") and name.endswith(suffixes) and blob not in seen:
                 seen.add(blob)
-                yield Version(name, blob, commit, added)
+                yield Version(name, blob, at, added)
 
 
 def _contents(repository: Path, versions: list[Version]) -> Generator[tuple[Version, bytes | None], None, None]:
@@ -192,12 +194,12 @@ def _skip(stream: BinaryIO, num: int) -> None:
         num -= len(chunk)
 
 
-def license_of(repository: Path) -> str:
+def license_of(repository: Path, commit: str) -> str:
     """The SPDX expression of the licence texts at a repository's top; '' where there is none that is known."""
     found = []
-    for name in git(repository, "ls-tree", "--name-only", "HEAD").splitlines():
+    for name in git(repository, "ls-tree", "--name-only", commit).splitlines():
         if re.match(r"(?i)(licen[cs]e|copying)(\.|-|$)", name):
-            found.append(detect_license(git(repository, "show", f"HEAD:{name}")[:MAX_FILE_BYTES]))
+            found.append(detect_license(git(repository, "show", f"{commit}:{name}")[:MAX_FILE_BYTES]))
     return " OR ".join(dict.fromkeys(name for name in found if name))
 
 

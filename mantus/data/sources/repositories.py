@@ -81,7 +81,7 @@ def read_repository(repository: File, source: Source) -> Iterator[Item]:
         address = repository.url if is_address(repository.url) else str(Path(repository.url).absolute())
         try:
             clone(address, repository.commit, folder, source.history, source.clone_s)
-            found = source.license or license_of(folder)
+            found = source.license or license_of(folder, repository.commit)
         except ValueError:
             yield Drop("repository out of reach")
             return

@@ -95,6 +95,7 @@ def _local_paths(path: Path) -> list[tuple[str, Path]]:
     """(path as given, file) of a file, of everything beneath a folder, or of what a glob matches; in name order."""
     if path.is_file():
         return [(path.as_posix(), path)]
+    found: Iterator[Path]
     if path.is_dir():
         found = (file for file in path.rglob("*") if not any(part.startswith(".") for part in file.parts[1:]))
     elif "**" in path.parts:
@@ -126,23 +127,29 @@ def _resolve_packages(source: Source, where: str) -> Resolved:
 
 
 def _resolve_git(source: Source, where: str) -> Resolved:
-    title = f"git:{source.title}"
+    title, wanted = f"git:{source.title}", source.rev or "HEAD"
     try:
         if not is_address(source.path):
-            commit = git(source.path, "rev-parse", "HEAD").strip()
-            return Resolved(source, Reference(source.path, commit), lambda: [File(Path(source.path), title)])
-        commit = git(".", "ls-remote", "--", source.path, "HEAD").partition("\t")[0]
+            commit = git(source.path, "rev-parse", "--verify", "--end-of-options", f"{wanted}^{{commit}}").strip()
+            file = File(Path(source.path), title, commit=commit)
+            return Resolved(source, Reference(source.path, commit), lambda: [file])
+        listed = git(".", "ls-remote", "--", source.path, wanted).partition("\t")[0]
+        commit = listed or (wanted if re.fullmatch("[0-9a-f]{40}", wanted) else "")
     except ValueError as error:
-        raise ValueError(f"{where}.path: {error}") from None
+        lacks = source.rev and "single revision" in str(error)
+        said = (
+            f"rev: {source.path} has no {source.rev}; fetch it (git fetch --unshallow)" if lacks else f"path: {error}"
+        )
+        raise ValueError(f"{where}.{said}") from None
     if not commit:
-        raise ValueError(f"{where}.path: {source.path}: a repository without HEAD")
+        raise ValueError(f"{where}.path: {source.path}: a repository without {wanted}")
     kept = f"{commit} history" if source.history else commit
 
     def fetch() -> list[File]:
         with cached("git", source.path, kept) as (folder, is_new):
             if is_new:
                 clone(source.path, commit, folder / "repository", source.history, source.clone_s)
-        return [File(cache_folder("git", source.path, kept) / "repository", title)]
+        return [File(cache_folder("git", source.path, kept) / "repository", title, commit=commit)]
 
     return Resolved(source, Reference(source.path, commit), fetch)
 

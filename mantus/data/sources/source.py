@@ -43,6 +43,8 @@ class Source(BaseModel):
     """Which file of a PyPI release to read."""
     sha256: str = Field(default="", pattern="^([0-9a-f]{64})?$")
     """The digest the PyPI file or the file at http(s) must have ('' = any); checked before anything in it is used."""
+    rev: str = ""
+    """For git: the commit, tag or branch to read ('' = HEAD)."""
     packages: tuple[str, ...] = ()
     """For code: distributions to read, by name; they must be installed."""
     suffixes: tuple[str, ...] = ()
@@ -70,7 +72,7 @@ class Source(BaseModel):
     repositories: tuple[str, ...] = ()
     """For repositories: the list, or more of it, inline."""
     history: bool = False
-    """For git and repositories: every version of every file, not only those at HEAD."""
+    """For git and repositories: every version of every file, not only the last."""
     licenses: tuple[str, ...] = ()
     """For repositories: only those with one of these licences (SPDX names); the others are dropped ('' = all)."""
     repository_mb: float = Field(default=0, ge=0)
@@ -158,7 +160,7 @@ class File:
     shard: tuple[int, int] = (0, 1)
     """For a data set: which of how many shards."""
     commit: str = ""
-    """For a repository of a list: the commit that is meant; '' when nobody knows it."""
+    """For a repository: the commit that is meant; '' when nobody knows it."""
 
 
 Item = Document | Drop
