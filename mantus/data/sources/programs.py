@@ -128,8 +128,7 @@ def clone(address: str, commit: str, folder: Path, history: bool, timeout_s: flo
             git(folder, *fetched, commit, timeout_s=timeout_s)
         except ValueError:  # some servers give only what has a name
             git(folder, *fetched, "HEAD", timeout_s=timeout_s)
-        git(folder, "update-ref", "--no-deref", "HEAD", commit)
-        git(folder, "cat-file", "-e", commit)
+        git(folder, "update-ref", "--no-deref", "HEAD", f"{commit}^{{commit}}")
     except ValueError as error:
         reason = str(error).partition(": ")[2]
         raise ValueError(f"{address}: {commit[:12]} is not to be had ({reason})") from None

@@ -131,16 +131,14 @@ def _resolve_git(source: Source, where: str) -> Resolved:
     try:
         if not is_address(source.path):
             commit = git(source.path, "rev-parse", "--verify", "--end-of-options", f"{wanted}^{{commit}}").strip()
-            file = File(Path(source.path), title, commit=commit)
-            return Resolved(source, Reference(source.path, commit), lambda: [file])
+            here = File(Path(source.path), title, commit=commit)
+            return Resolved(source, Reference(source.path, commit), lambda: [here])
         listed = git(".", "ls-remote", "--", source.path, wanted).partition("\t")[0]
         commit = listed or (wanted if re.fullmatch("[0-9a-f]{40}", wanted) else "")
     except ValueError as error:
-        lacks = source.rev and "single revision" in str(error)
-        said = (
-            f"rev: {source.path} has no {source.rev}; fetch it (git fetch --unshallow)" if lacks else f"path: {error}"
-        )
-        raise ValueError(f"{where}.{said}") from None
+        if source.rev and "single revision" in str(error):
+            raise ValueError(f"{where}.rev: {source.path} has no {wanted}; fetch it (git fetch --unshallow)") from None
+        raise ValueError(f"{where}.path: {error}") from None
     if not commit:
         raise ValueError(f"{where}.path: {source.path}: a repository without {wanted}")
     kept = f"{commit} history" if source.history else commit
