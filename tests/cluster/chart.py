@@ -1,8 +1,7 @@
-"""The chart in a namespace of its own on the real cluster, by Helm's own library, version 4."""
+"""The chart in a namespace of its own on the real cluster, by Helm's own library, version 4 (helm.py)."""
 
 import base64
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 from manifests.generate import CHART
 from mantus.storage.objects import S3Store, s3_client
 from tests.cluster.conftest import apply, kubectl
+from tests.cluster.helm import Helm, HelmError
 from tests.cluster.objects import Object, restricted
 
 RELEASE = "mantus"
@@ -23,7 +23,7 @@ class Site:
     """A namespace for the chart."""
 
     namespace: str
-    helm: Any
+    helm: Helm
     values: dict[str, Any]
 
     def get(self, kind: str, name: str, path: str) -> str:
@@ -48,15 +48,13 @@ class Site:
 
     def install(self) -> dict[str, Any]:
         """As `helm install --wait` does."""
-        made: dict[str, Any] = self.helm.install(str(CHART), RELEASE, self.values, timeout=240, wait="watcher")
+        made: dict[str, Any] = self.helm.call("install", str(CHART), RELEASE, self.values, timeout=240, wait="watcher")
         return made
 
 
 @contextmanager
 def site(namespace: str, images: dict[str, str], folder: Path, **values: Any) -> Iterator[Site]:
     """A namespace that enforces "restricted", and a volume in `folder`: the cluster has no provisioner."""
-    from helm_python import Config
-
     kubectl("delete", "namespace", namespace, "--ignore-not-found", "--timeout=120s")
     kubectl("delete", "pv", namespace, "--ignore-not-found", "--timeout=60s")
     folder.chmod(0o777)
@@ -68,14 +66,14 @@ def site(namespace: str, images: dict[str, str], folder: Path, **values: Any) ->
         "serving": {"cpu": {"name": namespace}, "initializer": {"name": namespace}},
         **values,
     }
-    with Config(kubeconfig_path=os.environ["KUBECONFIG"], namespace=namespace) as helm:
-        try:
-            yield Site(namespace, helm, given)
-        finally:
-            with suppress(Exception):
-                helm.uninstall(RELEASE, ignore_not_found=True, wait="watcher", timeout=120)
-            kubectl("delete", "namespace", namespace, "--timeout=120s")
-            kubectl("delete", "pv", namespace, "--ignore-not-found", "--timeout=60s")
+    helm = Helm(namespace)
+    try:
+        yield Site(namespace, helm, given)
+    finally:
+        with suppress(HelmError):
+            helm.call("uninstall", RELEASE, ignore_not_found=True, wait="watcher", timeout=120)
+        kubectl("delete", "namespace", namespace, "--timeout=120s")
+        kubectl("delete", "pv", namespace, "--ignore-not-found", "--timeout=60s")
 
 
 def image(name: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ from mantus.storage.objects import StoreError
 from tests.cluster import chart
 from tests.cluster.chart import RELEASE, Site
 from tests.cluster.conftest import kubectl, until
+from tests.cluster.helm import HelmError
 from tests.e2e.conftest import note
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -44,12 +45,10 @@ def installed(site: Site) -> dict[str, Any]:
 
 
 def test_a_typo_is_refused_and_leaves_nothing(site: Site):
-    from helm_python import HelmError
-
     wrong = {**site.values, "storage": {"persistance": {"enabled": False}}}
     with pytest.raises(HelmError, match="persistance"):
-        site.helm.install(str(CHART), "typo", wrong)
-    assert [row["name"] for row in site.helm.list(all_states=True)] in ([], [RELEASE])
+        site.helm.call("install", str(CHART), "typo", wrong)
+    assert [row["name"] for row in site.helm.call("list", all_states=True)] in ([], [RELEASE])
     note("helm_typo_refused", 1, "release", ">= 1")
 
 
@@ -66,7 +65,7 @@ def test_everything_is_admitted_and_ready(site: Site, installed: dict[str, Any])
 
 def test_helm_test_passes(site: Site, installed: dict[str, Any]):
     begin = time.monotonic()
-    logs = site.helm.test(RELEASE, timeout=240, logs=True)["logs"]
+    logs = site.helm.call("test", RELEASE, timeout=240, logs=True)["logs"]
     print(logs)
     assert "s3://mantus: an object was written, read and removed" in logs
     assert "has the rights it needs, and none of those it must not have" in logs
@@ -96,19 +95,19 @@ def test_accounts_may_do_what_they_must(site: Site, installed, account: str, ver
 def test_upgrade_and_rollback(site: Site, installed: dict[str, Any]):
     secret = site.get("secret", "mantus-s3", "{.data.AWS_SECRET_ACCESS_KEY}")
     more = {**site.values, "cluster": {"nodes": 2}}
-    site.helm.upgrade(str(CHART), RELEASE, more, timeout=240, wait="watcher")
+    site.helm.call("upgrade", str(CHART), RELEASE, more, timeout=240, wait="watcher")
     assert site.cluster()["nodes"] == 2
     assert site.get("secret", "mantus-s3", "{.data.AWS_SECRET_ACCESS_KEY}") == secret, "credentials stay"
-    site.helm.rollback(RELEASE, timeout=240, wait="watcher")
+    site.helm.call("rollback", RELEASE, timeout=240, wait="watcher")
     assert site.cluster()["nodes"] == 1
     assert site.get("secret", "mantus-s3", "{.data.AWS_SECRET_ACCESS_KEY}") == secret
-    assert [row["revision"] for row in site.helm.history(RELEASE)] == [1, 2, 3]
+    assert [row["revision"] for row in site.helm.call("history", RELEASE)] == [1, 2, 3]
     note("helm_upgrade_and_rollback", 1, "release", ">= 1")
 
 
 def test_uninstall_leaves_data_and_the_next_installation_finds_it(site: Site, installed: dict[str, Any]):
     site.store().put(KEY, DATA)
-    site.helm.uninstall(RELEASE, wait="watcher", timeout=240)
+    site.helm.call("uninstall", RELEASE, wait="watcher", timeout=240)
     until("the pod is gone", lambda: kubectl("-n", NAMESPACE, "get", "pods", "-o", "name") == "", 60)
     ours = f"--selector=app.kubernetes.io/instance={RELEASE}"
     left = kubectl("-n", NAMESPACE, "get", "all,configmap,secret,role,networkpolicy,pvc", ours, "-o", "name")

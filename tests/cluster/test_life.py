@@ -58,7 +58,7 @@ def site(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> It
     folder = tmp_path_factory.mktemp("volume")
     with chart.site(NAMESPACE, images, folder, cluster=CLUSTER) as made, pytest.MonkeyPatch.context() as patch:
         made.install()
-        made.helm.test(RELEASE, timeout=240, logs=True)
+        made.helm.call("test", RELEASE, timeout=240, logs=True)
         for name, value in made.environment().items():
             patch.setenv(name, value)
         yield made
