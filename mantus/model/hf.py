@@ -59,15 +59,24 @@ def hf_config(config: ModelConfig, eot_id: int, end_id: int, dtype: str) -> dict
     }
 
 
-def save_model(model: Transformer, tokenizer_folder: Path, out: Path, dtype: torch.dtype = torch.float32) -> None:
-    """Write a Hugging Face directory: weights in `dtype`, configs, the tokenizer's files."""
+def save_model(
+    model: Transformer,
+    tokenizer_folder: Path,
+    out: Path,
+    dtype: torch.dtype = torch.float32,
+    state: dict[str, torch.Tensor] | None = None,
+) -> None:
+    """Write a Hugging Face directory: weights in `dtype`, configs, the tokenizer's files.
+
+    state: the whole weights by name, where the model itself holds only shards of them.
+    """
     from safetensors.torch import save_file
 
     from mantus.text.tokenizer import Tokenizer
 
     out.mkdir(parents=True, exist_ok=True)
     tokenizer = Tokenizer.load(tokenizer_folder)
-    weights = {name: weight.detach().to(dtype).contiguous() for name, weight in model.state_dict().items()}
+    weights = {name: weight.detach().to(dtype).contiguous() for name, weight in (state or model.state_dict()).items()}
     if model.config.tie_embeddings:
         del weights["lm_head.weight"]  # Hugging Face and vLLM expect a tied head to be absent
     save_file(weights, out / "model.safetensors", metadata={"format": "pt"})

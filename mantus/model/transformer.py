@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mantus.model.config import ModelConfig
 
@@ -139,12 +140,16 @@ class Decoder(nn.Module):
 
 
 class Transformer(nn.Module):
-    """The whole model. `compute_dtype` is the precision of activations; weights keep their own."""
+    """The whole model. `compute_dtype` is the precision of activations; weights keep their own.
+
+    `recompute`: keep only the layers' inputs for the backward pass and compute the rest again.
+    """
 
     def __init__(self, config: ModelConfig, compute_dtype: torch.dtype | None = None) -> None:
         super().__init__()
         self.config = config
         self.compute_dtype = compute_dtype
+        self.recompute = False
         self.model = Decoder(config)
         self.lm_head = Linear(config.hidden_size, config.vocab_size)
         if config.tie_embeddings:
@@ -160,7 +165,10 @@ class Transformer(nn.Module):
             positions_BT = torch.arange(ids_BT.shape[1], device=ids_BT.device).unsqueeze(0)
         rope = rotations(self.config, positions_BT, x_BTD.dtype)
         for layer in self.model.layers:
-            x_BTD = layer(x_BTD, rope, lengths)
+            if self.recompute and torch.is_grad_enabled():
+                x_BTD = checkpoint(layer, x_BTD, rope, lengths, use_reentrant=False)
+            else:
+                x_BTD = layer(x_BTD, rope, lengths)
         normalised: Tensor = self.model.norm(x_BTD)
         return normalised
 

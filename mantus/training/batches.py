@@ -3,7 +3,7 @@
 It knows token arrays and rendered conversations, not models.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,21 @@ from mantus.training.loss import IGNORE
 
 Batch = tuple[Tensor, Tensor]
 """ids [B, T] and targets [B, T], int64; targets are IGNORE where nothing is to be learnt."""
+
+
+def in_passes(batch: Batch, micro_tokens: int, agree: Callable[[int], int]) -> list[Batch]:
+    """A batch in parts of about `micro_tokens` (0: one), rows kept whole; gradients add up over them.
+
+    agree: the largest of a number over all processes. Where others have more passes, the rest is padding, since every
+    process must go through the same exchanges.
+    """
+    if not micro_tokens:
+        return [batch]
+    ids, targets = batch
+    rows = max(1, micro_tokens // ids.shape[1])
+    parts = list(zip(torch.split(ids, rows), torch.split(targets, rows), strict=True))
+    idle = (ids[:1], torch.full_like(targets[:1], IGNORE))
+    return [*parts, *[idle] * (agree(len(parts)) - len(parts))]
 
 
 @dataclass(frozen=True)

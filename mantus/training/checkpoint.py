@@ -3,137 +3,198 @@
 It knows state dicts and folders, not what is trained. A checkpoint without a matching COMMITTED is never read.
 """
 
-import hashlib
 import json
 import os
 import shutil
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.distributed as dist
-from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
-from torch.distributed.checkpoint.state_dict_loader import load
-from torch.distributed.checkpoint.state_dict_saver import save
 
+from mantus import console
 from mantus.storage import Store
-from mantus.training.loss import NextToken
+from mantus.storage.artifact import digest_file
+from mantus.training.distributed import largest
+from mantus.training.strategies import Strategy
 
 COMMITTED, STATE = "COMMITTED", "train_state.json"
+PATIENCE_S = 600
+"""How long a store may fail until an upload is given up; the checkpoint stays on this machine."""
+MAX_WAIT_S = 30
 
 
 class Checkpoints:
     """The checkpoints of one piece of work: a local folder, and a prefix of the store when `store` is given.
 
-    Processes on several machines share nothing but the store: each writes and uploads its own files, the first one
-    commits with the digests of all, and who lacks files of a checkpoint downloads it.
+    Training goes on while a thread writes, commits and uploads what was copied. Processes on several machines share
+    nothing but the store: each writes and uploads its own files, the first one commits with the digests of all, and who
+    lacks files of a checkpoint downloads it.
     """
 
     def __init__(self, folder: Path, keep: int, store: Store | None = None, prefix: str = "") -> None:
         self.folder, self.keep, self.store, self.prefix = folder, keep, store, prefix
+        self._group = dist.new_group(backend="gloo") if dist.is_initialized() else None  # the thread's own
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+        self._hurry = threading.Event()
 
-    def save(
-        self, step: int, module: NextToken, optimizers: list[torch.optim.Optimizer], state: dict[str, Any]
-    ) -> None:
-        """Write a checkpoint after `step` steps; every process calls this, the first one commits."""
+    def save(self, step: int, strategy: Strategy, state: dict[str, Any], wait: bool = False) -> None:
+        """Begin to write a checkpoint after `step` steps; every process calls this.
+
+        One still under way is let go on and this one left out, or waited for where `wait` is set. RuntimeError when the
+        last one failed.
+        """
+        if wait:
+            self._join()
+        self._complain()
+        busy = self._thread is not None and self._thread.is_alive()
+        if largest(float(busy), _world()):
+            return
+        self._join()
         target = self.folder / f"step-{step:09d}"
         if _leads_machine():
             shutil.rmtree(target, ignore_errors=True)
             target.mkdir(parents=True)
-        _together()
-        model_state, optimizer_state = get_state_dict(module, optimizers)
-        tree = {"model": model_state, "optimizer": optimizer_state}
-        save(tree, checkpoint_id=target, no_dist=not dist.is_initialized())
+        if dist.is_initialized():
+            dist.barrier()
+        write = strategy.snapshot(target, self._group)
+        text = json.dumps({"step": step, "layout": strategy.layout, **state})
+        self._thread = threading.Thread(target=self._work, args=(target, write, text), daemon=True)
+        self._thread.start()
+        if wait:
+            self._join()
+            self._complain()
+
+    def finish(self) -> None:
+        """Return when nothing is written any more; uploads that fail are not tried again. RuntimeError as `save`."""
+        self._hurry.set()
+        self._join()
+        self._complain()
+
+    def _join(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+
+    def _complain(self) -> None:
+        if self._error is not None:
+            raise RuntimeError(f"checkpoint: {self._error}; the one before it is whole: mend this and run again")
+
+    def _work(self, target: Path, write: Callable[[], None], state: str) -> None:
+        try:
+            write()
+            if _rank() == 0:
+                (target / STATE).write_text(state)
+            self._commit(target)
+        except Exception as error:  # noqa: BLE001 - raised again in the training thread
+            self._error = error
+
+    def _commit(self, target: Path) -> None:
+        self._all(None)  # every process of this machine has written
+        own = _digests(target) if _leads_machine() else {}
+        digests = {name: digest for found in self._all(own) for name, digest in found.items()}
         first = _rank() == 0
         if first:
-            (target / STATE).write_text(json.dumps({"step": step, **state}))
-        own = _digests(target) if _leads_machine() else {}
-        self._upload(target, list(own))
-        digests = {name: digest for found in _all(own) for name, digest in found.items()}
-        if first:
             (target / COMMITTED).write_text(json.dumps(digests, sort_keys=True))
+        if all(self._all(self._upload(target, list(own)))) and first:
             self._upload(target, [COMMITTED])
-            self._forget()
+        if _leads_machine():
+            self._forget(target.name)
 
-    def load(self, module: NextToken, optimizers: list[torch.optim.Optimizer]) -> dict[str, Any] | None:
-        """Restore the newest committed checkpoint; its train state, None when there is none."""
+    def load(self, strategy: Strategy) -> dict[str, Any] | None:
+        """Restore the newest committed checkpoint; its train state, None when there is none.
+
+        RuntimeError when this strategy cannot read it.
+        """
         source = self._newest()
         if source is None:
             return None
-        model_state, optimizer_state = get_state_dict(module, optimizers)
-        tree: dict[str, Any] = {"model": model_state, "optimizer": optimizer_state}
-        load(tree, checkpoint_id=source, no_dist=not dist.is_initialized())
-        set_state_dict(module, optimizers, model_state_dict=tree["model"], optim_state_dict=tree["optimizer"])
         state: dict[str, Any] = json.loads((source / STATE).read_text())
+        if state["layout"] != strategy.layout:
+            found = f"{source.name} was written by {state['layout']}, and {strategy.layout} cannot read it"
+            raise RuntimeError(f"{found}: go on with what wrote it, or remove {self.folder} to start again")
+        strategy.restore(source)
         return state
 
     def _newest(self) -> Path | None:
         """The folder of the newest checkpoint that every process can have, complete on this machine."""
         local = {path.name for path in self.folder.glob("step-*") if _is_whole(path)}
-        everywhere: set[str] = set.intersection(*_all(local))
-        stored: set[str] = _all(self._stored() if _rank() == 0 else set())[0]
+        everywhere: set[str] = set.intersection(*self._all(local))
+        stored: set[str] = self._all(self._stored() if _rank() == 0 else set())[0]
         for name in sorted(everywhere | stored, reverse=True):
             if name not in local and _leads_machine():
                 self._download(name)
-            _together()
-            if all(_all(_is_whole(self.folder / name))):
+            self._all(None)
+            if all(self._all(_is_whole(self.folder / name))):
                 return self.folder / name
         return None
 
     def _stored(self) -> set[str]:
         if self.store is None:
             return set()
-        names = (item.name.split("/")[-2:] for item in self.store.list(self.prefix + "/"))
-        return {step for step, name in names if name == COMMITTED}
+        names = (item.name.removeprefix(self.prefix + "/").split("/") for item in self.store.list(self.prefix + "/"))
+        return {parts[0] for parts in names if parts[1:] == [COMMITTED]}
 
-    def _upload(self, folder: Path, names: list[str]) -> None:
-        if self.store is not None:
-            for name in names:
-                self.store.upload(folder / name, f"{self.prefix}/{folder.name}/{name}")
+    def _upload(self, folder: Path, names: list[str]) -> bool:
+        """Whether the files are in the store. A store that fails is tried again for PATIENCE_S."""
+        waited, delay = 0.0, 1.0
+        while self.store is not None:
+            try:
+                for name in names:
+                    self.store.upload(folder / name, f"{self.prefix}/{folder.name}/{name}")
+                return True
+            except OSError as error:
+                if waited >= PATIENCE_S or self._hurry.is_set():
+                    console.say(f"checkpoint {folder.name} stays on this machine: {error}")
+                    return False
+                self._hurry.wait(delay)
+                waited, delay = waited + delay, min(2 * delay, MAX_WAIT_S)
+        return False
 
     def _download(self, name: str) -> None:
         assert self.store is not None
         shutil.rmtree(self.folder / name, ignore_errors=True)
-        for item in list(self.store.list(f"{self.prefix}/{name}/")):
-            self.store.download(item.name, self.folder / name / item.name.rpartition("/")[2])
+        start = f"{self.prefix}/{name}/"
+        for item in list(self.store.list(start)):
+            self.store.download(item.name, self.folder / name / item.name.removeprefix(start))
 
-    def _forget(self) -> None:
+    def _forget(self, newest: str) -> None:
         """Drop all but the newest. In the store too, by what lies there: another machine may have written it."""
-        for folder in sorted(self.folder.glob("step-*"))[: -self.keep]:
+        for folder in sorted(path for path in self.folder.glob("step-*") if path.name <= newest)[: -self.keep]:
             shutil.rmtree(folder)
-        for name in sorted(self._stored())[: -self.keep]:
+        for name in sorted(self._stored())[: -self.keep] if _rank() == 0 else ():
             assert self.store is not None
             mark = f"{self.prefix}/{name}/{COMMITTED}"
             self.store.delete(mark)  # first: what goes on without its mark is never read
             for item in list(self.store.list(f"{self.prefix}/{name}/")):
                 self.store.delete(item.name)
 
+    def _all(self, value: Any) -> list[Any]:
+        """The value that each process has, by rank."""
+        if not dist.is_initialized():
+            return [value]
+        found: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(found, value, group=self._group)
+        return found
+
 
 def _rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
+
+
+def _world() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def _leads_machine() -> bool:
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
-def _together() -> None:
-    if dist.is_initialized():
-        dist.barrier()
-
-
-def _all(value: Any) -> list[Any]:
-    """The value that each process has, by rank."""
-    if not dist.is_initialized():
-        return [value]
-    found: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(found, value)
-    return found
-
-
 def _digests(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.iterdir() if path.name != COMMITTED)
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    """sha256 of every file beneath, by its path."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != COMMITTED)
+    return {path.relative_to(folder).as_posix(): digest_file(path) for path in files}
 
 
 def _is_whole(folder: Path) -> bool:

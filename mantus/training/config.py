@@ -1,8 +1,8 @@
 """Fields that every training phase has. It does not import torch."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mantus.storage.phase import RUNTIME, PhaseConfig
 
@@ -30,6 +30,9 @@ class TrainingConfig(PhaseConfig):
     """wsd: the share of steps in which the learning rate falls to zero."""
     clip: float = Field(default=1.0, gt=0)
     """Largest gradient norm."""
+    skip_outliers: float = Field(default=0.0, ge=0)
+    """Skip a step whose loss or gradient norm is so many standard deviations above the mean of the last 128 (0: none;
+    6 is usual). Not with deepspeed."""
     z_loss: float = Field(default=0.0, ge=0)
     """Weight of logsumexp^2, which keeps logits small."""
     dtype: Literal["auto", "bf16", "fp32"] = "auto"
@@ -40,13 +43,36 @@ class TrainingConfig(PhaseConfig):
     """Steps between rows of history.jsonl."""
     evaluate_every: int = Field(default=100, ge=0)
     """Steps between held-out losses; 0: only at both ends."""
-    processes: int = Field(default=1, ge=1)
-    """Training processes; part of the key, since it decides the order of float sums."""
+    processes: int = Field(default=1, ge=1, json_schema_extra=RUNTIME)
+    """Training processes. They decide the order of float sums, but not what is made: work begun by one number goes on
+    with another."""
+    strategy: Literal["ddp", "fsdp2", "deepspeed"] = Field(default="ddp", json_schema_extra=RUNTIME)
+    """How processes share the work. ddp: each has the whole model; fsdp2: each keeps a shard of weights, gradients and
+    optimiser; deepspeed: ZeRO. The last two cannot train with muon, which needs whole matrices."""
+    zero_stage: Literal[1, 2, 3] = Field(default=2, json_schema_extra=RUNTIME)
+    """For deepspeed: what is divided. 1: the optimiser; 2: gradients too; 3: weights too."""
+    replicas: int = Field(default=1, ge=1, json_schema_extra=RUNTIME)
+    """For fsdp2: groups of processes that each hold all shards (HSDP); a divisor of their number."""
+    micro_tokens: int = Field(default=0, ge=0, json_schema_extra=RUNTIME)
+    """Tokens that a process works on at once; gradients of a larger share of the step add up (0: all at once)."""
+    recompute: bool = Field(default=False, json_schema_extra=RUNTIME)
+    """Keep only each layer's input and compute the rest again for gradients: less memory, a third more work."""
     compile: bool = False
     """Compile the model with inductor; needs a C++ compiler, pays off after minutes."""
     checkpoint_every: int = Field(default=50, ge=0, json_schema_extra=RUNTIME)
-    """Steps between checkpoints; 0: none."""
+    """Steps between checkpoints; 0: none. They are written and uploaded while training goes on."""
     upload_checkpoints: bool = Field(default=False, json_schema_extra=RUNTIME)
     """Also keep checkpoints in the store, for machines that may vanish."""
     metrics_port: int = Field(default=0, ge=0, json_schema_extra=RUNTIME)
     """Serve Prometheus metrics of the first process at this port; 0: do not."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        """What cannot be together is said before anything starts."""
+        if self.strategy != "ddp" and self.optimizer == "muon":
+            raise ValueError(f"strategy: {self.strategy} divides matrices that muon needs whole; take optimizer adamw")
+        if self.strategy == "deepspeed" and self.skip_outliers:
+            raise ValueError("skip_outliers: deepspeed knows a gradient's norm too late; take fsdp2, or 0")
+        if self.processes % self.replicas:
+            raise ValueError(f"replicas: {self.replicas} do not divide the {self.processes} processes")
+        return self

@@ -8,28 +8,31 @@ import os
 
 import torch
 import torch.distributed as dist
-from torch import nn
 
 
 def join() -> tuple[int, int]:
     """(rank, world size). One process needs no group."""
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     return rank, world
-
-
-def wrap(module: nn.Module, world: int) -> nn.Module:
-    """Data parallelism where there is more than one process."""
-    return nn.parallel.DistributedDataParallel(module) if world > 1 else module
 
 
 def total(value: float, world: int) -> float:
     """The sum of a number over all processes."""
-    if world == 1:
-        return value
+    return value if world == 1 else _reduced(value, dist.ReduceOp.SUM)
+
+
+def largest(value: float, world: int) -> float:
+    """The largest of a number over all processes."""
+    return value if world == 1 else _reduced(value, dist.ReduceOp.MAX)
+
+
+def _reduced(value: float, how: dist.ReduceOp.RedOpType) -> float:
     tensor = torch.tensor(value, dtype=torch.float64)
-    dist.all_reduce(tensor)
+    dist.all_reduce(tensor, how)
     return float(tensor)
 
 

@@ -1,29 +1,33 @@
 """The one training loop: batches in, a trained model out; resumes where its last checkpoint ended.
 
-It knows an objective module, batches by step, and checkpoints; not what the text is about.
+It knows a strategy, batches by step, and checkpoints; not what the text is about.
 """
 
+import math
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from torch import nn
-
 from mantus import console
-from mantus.model.config import flops_per_token
-from mantus.training.batches import Batch
+from mantus.model.config import ModelConfig, flops_per_token
+from mantus.training.batches import Batch, in_passes
 from mantus.training.checkpoint import Checkpoints
-from mantus.training.distributed import total, wrap
-from mantus.training.loss import IGNORE, NextToken
-from mantus.training.optim import learning_rate, make_optimizers
+from mantus.training.distributed import largest, total
+from mantus.training.loss import IGNORE
+from mantus.training.optim import learning_rate
+from mantus.training.strategies import Strategy
 from mantus.training.trackers import Trackers
 
 PREEMPTED = 143
 """Exit code after SIGTERM: 128 and above may be tried again."""
+RECENT = 128
+"""Steps whose losses and gradient norms tell what is usual."""
+ENOUGH = 16
+"""Of them, before anything is called unusual."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +36,15 @@ class Plan:
 
     steps: int
     lr: float
-    embedding_lr: float
-    optimizer: str
-    weight_decay: float
     schedule: str
     warmup: int
     decay_share: float
     clip: float
+    skip_outliers: float
+    micro_tokens: int
     checkpoint_every: int
     log_every: int
     evaluate_every: int
-    compile: bool
 
 
 @dataclass
@@ -59,7 +61,8 @@ class Interrupt:
 class Loop:
     """State of one run of the loop."""
 
-    module: NextToken
+    strategy: Strategy
+    model: ModelConfig
     plan: Plan
     batch: Callable[[int, int, int], Batch]
     held_out: Callable[[], list[Batch]]
@@ -67,81 +70,92 @@ class Loop:
     rank: int
     world: int
     fingerprint: str
+    """Of the data and their order."""
     peak: float
     """FLOP/s that one process can reach (see speed.py)."""
     history: list[dict[str, Any]] = field(default_factory=list)
+    recent: list[list[float]] = field(default_factory=list)
+    """[loss, gradient norm] of the last steps that were taken."""
+    skipped: int = 0
 
     def run(self, trackers: Trackers | None, what: str) -> None:
         """Train to the last step. SystemExit 143 after SIGTERM, RuntimeError when the loss is not finite."""
         interrupt = Interrupt()
-        plan = self.plan
-        optimizers = make_optimizers(self.module.inner, plan.optimizer, plan.lr, plan.weight_decay, plan.embedding_lr)
-        peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
-        start = self._resume(optimizers)
-        module: nn.Module = torch.compile(self.module) if self.plan.compile else self.module  # type: ignore[assignment]
-        runner = wrap(module, self.world)
+        start = self._resume()
         with console.progress(what, self.plan.steps, "steps") as bar:
             bar.advance(start)
             for step in range(start, self.plan.steps):
-                self._step(step, runner, optimizers, peaks, trackers, bar)
+                self._step(step, trackers, bar)
                 done = step + 1
                 stop = bool(total(float(interrupt.asked.is_set()), self.world))
                 if stop or (self.plan.checkpoint_every and done % self.plan.checkpoint_every == 0):
-                    self._save(done, optimizers)
+                    self._save(done, stop)
                 if stop:
                     console.say(f"{what}: asked to stop; checkpoint written after step {done}")
                     raise SystemExit(PREEMPTED)
+        self.checkpoints.finish()
 
-    def _resume(self, optimizers: list[torch.optim.Optimizer]) -> int:
-        state = self.checkpoints.load(self.module, optimizers)
+    def _resume(self) -> int:
+        state = self.checkpoints.load(self.strategy)
         if state is None:
             self._evaluate(0)
             return 0
         if state["fingerprint"] != self.fingerprint:
             raise RuntimeError("the checkpoint was made from other data; remove the scratch folder to start again")
-        self.history[:] = state["history"]
+        self.history[:], self.recent[:], self.skipped = state["history"], state["recent"], state["skipped"]
         return int(state["step"])
 
-    def _save(self, step: int, optimizers: list[torch.optim.Optimizer]) -> None:
-        state = {"fingerprint": self.fingerprint, "history": self.history}
-        self.checkpoints.save(step, self.module, optimizers, state)
+    def _save(self, step: int, stop: bool) -> None:
+        state = {"fingerprint": self.fingerprint, "history": self.history, "recent": self.recent}
+        self.checkpoints.save(step, self.strategy, {**state, "skipped": self.skipped}, wait=stop)
 
-    def _step(
-        self,
-        step: int,
-        runner: nn.Module,
-        optimizers: list[torch.optim.Optimizer],
-        peaks: list[list[float]],
-        trackers: Trackers | None,
-        bar: console.Progress,
-    ) -> None:
+    def _step(self, step: int, trackers: Trackers | None, bar: console.Progress) -> None:
         begin = time.monotonic()
-        ids, targets = self.batch(step, self.rank, self.world)
-        valid = total(float((targets != IGNORE).sum()), self.world)
+        whole = self.batch(step, self.rank, self.world)
+        passes = in_passes(whole, self.plan.micro_tokens, lambda number: int(largest(number, self.world)))
+        valid = total(float((whole[1] != IGNORE).sum()), self.world)
         waited = time.monotonic() - begin
-        share = learning_rate(step, self.plan.steps, self.plan.warmup, self.plan.schedule, self.plan.decay_share)
-        for optimizer, lrs in zip(optimizers, peaks, strict=True):
-            for group, lr in zip(optimizer.param_groups, lrs, strict=True):
-                group["lr"] = lr * share
+        plan = self.plan
+        share = learning_rate(step, plan.steps, plan.warmup, plan.schedule, plan.decay_share)
         # The sum over the global count; times world because data parallelism averages gradients.
-        loss = runner(ids, targets) * (self.world / max(1.0, valid))
-        loss.backward()
-        norm = float(nn.utils.clip_grad_norm_(self.module.inner.parameters(), self.plan.clip))
-        mean = total(float(loss.detach()), self.world) / self.world
-        if not (mean == mean and norm == norm and norm != float("inf")):
-            raise RuntimeError(f"step {step}: loss {mean}, gradient norm {norm}: stopped before the update; lower lr")
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        scale = self.world / max(1.0, valid)
+        loss = sum(self.strategy.backward(part, scale, part is passes[-1]) for part in passes)
+        mean = total(loss, self.world) / self.world
+        norm = self.strategy.update(share, plan.clip, self._limit(mean))
+        self._judge(step, mean, norm)
         seconds = time.monotonic() - begin
-        tokens = int(total(float(ids.numel()), self.world))
-        mfu = tokens * flops_per_token(self.module.inner.config, ids.shape[1]) / (seconds * self.peak * self.world)
+        tokens = int(total(float(whole[0].numel()), self.world))
+        mfu = tokens * flops_per_token(self.model, whole[0].shape[1]) / (seconds * self.peak * self.world)
         bar.advance(1, f"loss {mean:.3f}  {tokens / seconds:,.0f} tokens/s  {mfu:.0%} MFU")
         self._record(step, mean, norm, share, valid)
         if trackers is not None:
             speed = {"step_seconds": seconds, "data_wait_seconds": waited, "mfu": mfu}
-            row = {"loss": mean, "grad_norm": norm, "learning_rate": self.plan.lr * share, **speed}
+            row = {"loss": mean, "grad_norm": norm, "learning_rate": plan.lr * share, **speed}
             trackers.log(step, row, tokens)
+
+    def _limit(self, loss: float) -> float:
+        """The largest gradient norm with which the step is taken; -1 when its loss alone forbids it."""
+        if not math.isfinite(loss):
+            return -1.0
+        if not self.plan.skip_outliers or len(self.recent) < ENOUGH:
+            return sys.float_info.max
+        losses, norms = zip(*self.recent, strict=True)
+        return -1.0 if loss > self._usual(losses) else self._usual(norms)
+
+    def _usual(self, values: tuple[float, ...]) -> float:
+        mean = sum(values) / len(values)
+        spread = math.sqrt(sum((value - mean) ** 2 for value in values) / len(values))
+        return mean + self.plan.skip_outliers * spread
+
+    def _judge(self, step: int, loss: float, norm: float) -> None:
+        """Count a step that was skipped as an outlier. RuntimeError where loss or gradient is not finite."""
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise RuntimeError(f"step {step}: loss {loss}, gradient norm {norm}: stopped before the update; lower lr")
+        if norm > self._limit(loss):
+            self.skipped += 1
+            console.say(f"step {step}: loss {loss:.3f}, gradient norm {norm:.3f}: an outlier, skipped")
+        else:
+            self.recent[:] = [*self.recent[1 - RECENT :], [loss, norm]]
 
     def _record(self, step: int, loss: float, norm: float, share: float, valid: float) -> None:
         done, last = step + 1, step + 1 == self.plan.steps
@@ -156,9 +170,6 @@ class Loop:
         batches = self.held_out()
         if not batches:
             return
-        self.module.eval()
-        with torch.no_grad():
-            sums = [(float(self.module(*batch)), float((batch[1] != IGNORE).sum())) for batch in batches]
-        self.module.train()
+        sums = [(self.strategy.loss(batch), float((batch[1] != IGNORE).sum())) for batch in batches]
         loss = sum(part for part, _ in sums) / max(1.0, sum(count for _, count in sums))
         self.history.append({"step": step, "heldout_loss": loss})

@@ -23,7 +23,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         """The sum (float32 scalar); gradients for x and w are made here."""
         w = w_VD.to(dtype)
         dx_ND, dw_VD = torch.zeros_like(x_ND), torch.zeros_like(w_VD, dtype=torch.float32)
-        total = torch.zeros((), dtype=torch.float32)
+        total = x_ND.new_zeros((), dtype=torch.float32)
         for start in range(0, len(x_ND), CHUNK_TOKENS):
             part = slice(start, start + CHUNK_TOKENS)
             rows = (targets_N[part] != IGNORE).nonzero().squeeze(1)

@@ -1,11 +1,21 @@
-"""The yardstick of model FLOPs utilisation (MFU): what a large matrix product reaches here. It knows no models."""
+"""The precision of matrix products here, and what a large one reaches: the yardstick of MFU. It knows no models."""
 
 import time
+from pathlib import Path
 
 import torch
 
 SIDE = {"cpu": 1024, "cuda": 8192}
 TRIES = 5
+
+
+def dtype_of(name: str) -> torch.dtype:
+    """bf16, fp32, or auto: bfloat16 where the processor multiplies it natively, else float32."""
+    if name == "auto":
+        flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
+        native = torch.cuda.is_available() or "avx512_bf16" in flags or "amx_bf16" in flags
+        return torch.bfloat16 if native else torch.float32
+    return torch.bfloat16 if name == "bf16" else torch.float32
 
 
 def peak_flops(dtype: torch.dtype) -> float:

@@ -29,8 +29,8 @@ from mantus.training.checkpoint import Checkpoints
 from mantus.training.distributed import join, shutdown_distributed
 from mantus.training.launch import FAILED
 from mantus.training.loop import Loop, Plan
-from mantus.training.loss import NextToken
-from mantus.training.speed import peak_flops
+from mantus.training.speed import dtype_of, peak_flops
+from mantus.training.strategies import device, make_strategy
 from mantus.training.trackers import Trackers
 
 MAX_HELDOUT_TOKENS = 32_768
@@ -70,25 +70,31 @@ def train(job: dict[str, Any], rank: int, world: int) -> None:
     config = job["config"]
     tokenizer = Tokenizer.load(Path(job["tokenizer"]))
     batch, held_out, steps, notes = (_pretraining if job["objective"] == "pretrain" else _tuning)(job, tokenizer)
-    model = _model(job, tokenizer)
+    model = _model(job, tokenizer).to(device())
+    strategy = make_strategy(model, config)
     plan = Plan(steps=steps, **{name: config[name] for name in Plan.__slots__ if name != "steps"})
     store = open_store(job["store"]) if config["upload_checkpoints"] else None
     checkpoints = Checkpoints(Path(job["scratch"]) / "checkpoints", 2, store, f"checkpoint/{job['key']}")
-    dtype = _dtype(config["dtype"])
-    module = NextToken(model, dtype, config["z_loss"])
-    loop = Loop(module, plan, batch, held_out, checkpoints, rank, world, job["key"], peak_flops(dtype))
+    peak = peak_flops(dtype_of(config["dtype"]))
+    loop = Loop(strategy, model.config, plan, batch, held_out, checkpoints, rank, world, job["key"], peak)
     if rank == 0:
         with Trackers(Path(job["scratch"]) / "trackers", config["metrics_port"]) as trackers:
             loop.run(trackers, job["what"])
-        out = Path(job["out"])
-        save_model(model, Path(job["tokenizer"]), out)
-        (out / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in loop.history))
-        final = [row["heldout_loss"] for row in loop.history if "heldout_loss" in row]
-        stats = {"steps": steps, "parameters": count_params(model.config), **notes}
-        stats |= {"heldout_loss": final[-1]} if final else {}
-        Path(job["stats"]).write_text(json.dumps(stats))
     else:
         loop.run(None, job["what"])
+    weights = strategy.weights()
+    if rank == 0:
+        out = Path(job["out"])
+        save_model(model, Path(job["tokenizer"]), out, state=weights)
+        (out / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in loop.history))
+        Path(job["stats"]).write_text(json.dumps(_stats(loop, steps, notes)))
+
+
+def _stats(loop: Loop, steps: int, notes: dict[str, Any]) -> dict[str, Any]:
+    final = [row["heldout_loss"] for row in loop.history if "heldout_loss" in row]
+    stats = {"steps": steps, "parameters": count_params(loop.model), **notes}
+    skipped = {"skipped_steps": loop.skipped} if loop.skipped else {}
+    return {**stats, **skipped, **({"heldout_loss": final[-1]} if final else {})}
 
 
 def _model(job: dict[str, Any], tokenizer: Tokenizer) -> Transformer:
@@ -155,15 +161,6 @@ def _rows(
             else:
                 dropped += 1
     return rows, dropped
-
-
-def _dtype(name: str) -> torch.dtype:
-    """auto: bfloat16 where the processor multiplies it natively, else float32."""
-    if name == "auto":
-        flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
-        native = torch.cuda.is_available() or "avx512_bf16" in flags or "amx_bf16" in flags
-        return torch.bfloat16 if native else torch.float32
-    return torch.bfloat16 if name == "bf16" else torch.float32
 
 
 if __name__ == "__main__":

@@ -37,27 +37,32 @@ def test_it_learns(trained):
     assert trained.stats["heldout_loss"] < 5
 
 
-def test_two_processes_on_gloo_see_the_same_losses(inputs, trained):
-    two = run(PretrainConfig(**inputs, **SMALL, processes=2))
-    assert losses(two.uri) == pytest.approx(losses(trained.uri), rel=1e-4)
-
-
 def newest_step() -> int:
     """The last step that a training run now at work has committed."""
     marks = (cache_root() / "work" / "model").glob("*/scratch/checkpoints/step-*/COMMITTED")
     return max((int(mark.parent.name.removeprefix("step-")) for mark in marks), default=0)
 
 
+def begin(config: PretrainConfig) -> subprocess.Popen[bytes]:
+    """A process that trains."""
+    program = "import sys; from mantus.training.pretrain import *; run(PretrainConfig.model_validate_json(sys.argv[1]))"
+    return subprocess.Popen([sys.executable, "-c", program, config.model_dump_json()], env={**os.environ})
+
+
+def wait_for_step(step: int, child: subprocess.Popen[bytes]) -> None:
+    """Return when a checkpoint at `step` or later is committed."""
+    while newest_step() < step:
+        assert child.poll() is None, "it ended before it was killed"
+        time.sleep(0.01)
+
+
 def test_killed_and_resumed_the_weights_are_the_same(inputs, tmp_path: Path):
     long = {**SMALL, "steps": 240}
     whole = run(PretrainConfig(**inputs, **long))
     config = PretrainConfig(**{**inputs, "store": tmp_path.as_uri()}, **long)
-    program = "import sys; from mantus.training.pretrain import *; run(PretrainConfig.model_validate_json(sys.argv[1]))"
     for at, kill_worker in ((20, False), (80, True), (150, False)):
-        child = subprocess.Popen([sys.executable, "-c", program, config.model_dump_json()], env={**os.environ})
-        while newest_step() < at:
-            assert child.poll() is None, "it ended before it was killed"
-            time.sleep(0.01)
+        child = begin(config)
+        wait_for_step(at, child)
         workers = [p for p in psutil.Process(child.pid).children(recursive=True) if "worker" in " ".join(p.cmdline())]
         (workers[-1] if kill_worker else child).send_signal(signal.SIGKILL)
         child.kill()

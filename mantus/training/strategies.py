@@ -1,0 +1,199 @@
+"""How processes share a step: replicas of the model (DDP), shards of its weights (FSDP2), or DeepSpeed's ZeRO.
+
+It knows gradients, updates and what a checkpoint holds, not data nor schedules. Every process calls every method, in
+the same order: most of them wait for the others.
+"""
+
+import os
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_state_dict,
+    set_state_dict,
+)
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor
+from torch.utils._pytree import tree_map_only
+
+from mantus.model.transformer import Transformer
+from mantus.training.batches import Batch
+from mantus.training.loss import NextToken
+from mantus.training.optim import make_optimizers
+from mantus.training.speed import dtype_of
+
+
+class Strategy(Protocol):
+    """What the loop asks of a strategy."""
+
+    def backward(self, batch: Batch, scale: float, last: bool) -> float:
+        """Add the gradients of `scale` * the summed loss; that product. `last`: the update comes next."""
+
+    def update(self, share: float, clip: float, limit: float) -> float:
+        """The gradients' norm. Clip and step at `share` of each peak learning rate; no step beyond `limit`, or NaN."""
+
+    def loss(self, batch: Batch) -> float:
+        """The summed loss, without gradients."""
+
+    layout: str
+    """How its checkpoints are laid out: `dcp`, which any number of processes reads, or what only the same can read."""
+
+    def snapshot(self, folder: Path, group: Any) -> Callable[[], None]:
+        """Take a copy of weights and optimiser; what is returned writes it to `folder`, in any thread, over `group`."""
+
+    def restore(self, folder: Path) -> None:
+        """Go on from what `snapshot` wrote."""
+
+    def weights(self) -> dict[str, Tensor]:
+        """The whole weights by name, in this process's memory."""
+
+
+def device() -> torch.device:
+    """The accelerator of this process, or the processor."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
+
+
+def on_device(batch: Batch) -> Batch:
+    """The batch where the model is."""
+    ids, targets = batch
+    return ids.to(device(), non_blocking=True), targets.to(device(), non_blocking=True)
+
+
+class Replicas:
+    """The whole model in every process; gradients are averaged (DDP). One process averages nothing."""
+
+    layout = "dcp"
+
+    def __init__(self, module: NextToken, optimizers: list[torch.optim.Optimizer], compiled: bool = False) -> None:
+        self.module, self.optimizers = module, optimizers
+        self.peaks = peaks_of(optimizers)
+        self.runner: Any = self._runner(compiled)
+
+    def _runner(self, compiled: bool) -> nn.Module:
+        module: nn.Module = torch.compile(self.module) if compiled else self.module  # type: ignore[assignment]
+        return nn.parallel.DistributedDataParallel(module) if dist.is_initialized() else module
+
+    def _accumulating(self, last: bool) -> Any:
+        """The context of a backward pass: with gradients kept here until the last one."""
+        return nullcontext() if last or not dist.is_initialized() else self.runner.no_sync()
+
+    def backward(self, batch: Batch, scale: float, last: bool) -> float:
+        """See Strategy."""
+        with self._accumulating(last):
+            loss: Tensor = self.runner(*on_device(batch)) * scale
+            loss.backward()  # type: ignore[no-untyped-call]
+        return float(loss.detach())
+
+    def update(self, share: float, clip: float, limit: float) -> float:
+        """See Strategy."""
+        norm = nn.utils.clip_grad_norm_(self.module.parameters(), clip)
+        value = float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+        set_rates(self.optimizers, self.peaks, share)
+        for optimizer in self.optimizers:
+            if value <= limit:  # NaN is not
+                optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return value
+
+    def loss(self, batch: Batch) -> float:
+        """See Strategy."""
+        self.module.eval()
+        with torch.no_grad():
+            found = float(self.module(*on_device(batch)))
+        self.module.train()
+        return found
+
+    def snapshot(self, folder: Path, group: Any) -> Callable[[], None]:
+        """See Strategy."""
+        copy = tree_map_only(Tensor, lambda value: value.detach().to("cpu", copy=True), self._tree())
+        return lambda: save(copy, checkpoint_id=folder, process_group=group, no_dist=not dist.is_initialized())
+
+    def restore(self, folder: Path) -> None:
+        """See Strategy. What FSDP2 wrote is read too, whatever the number of processes."""
+        tree = self._tree()
+        load(tree, checkpoint_id=folder, no_dist=not dist.is_initialized())
+        set_state_dict(self.module, self.optimizers, model_state_dict=tree["model"], optim_state_dict=tree["optimizer"])
+
+    def _tree(self) -> dict[str, Any]:
+        model, optimizer = get_state_dict(self.module, self.optimizers)
+        return {"model": model, "optimizer": optimizer}
+
+    def weights(self) -> dict[str, Tensor]:
+        """See Strategy."""
+        options = StateDictOptions(full_state_dict=True, cpu_offload=device().type == "cuda")
+        whole: dict[str, Any] = get_model_state_dict(self.module, options=options)
+        return {name.removeprefix("inner."): value for name, value in whole.items()}
+
+
+class Shards(Replicas):
+    """Each process keeps a shard of every layer's weights, gradients and optimiser, and gathers a layer to use it."""
+
+    def __init__(
+        self,
+        module: NextToken,
+        make: Callable[[nn.Module], list[torch.optim.Optimizer]],
+        replicas: int = 1,
+        compiled: bool = False,
+    ) -> None:
+        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+        world = dist.get_world_size()
+        shape, names = ((replicas, world // replicas), ("replica", "shard")) if replicas > 1 else ((world,), ("shard",))
+        mesh = init_device_mesh(device().type, shape, mesh_dim_names=names)
+        policy = MixedPrecisionPolicy(
+            param_dtype=None if module.dtype == torch.float32 else module.dtype, reduce_dtype=torch.float32
+        )
+        for layer in module.inner.model.layers:
+            if compiled:
+                layer.compile()
+            fully_shard(layer, mesh=mesh, mp_policy=policy)
+        fully_shard(module, mesh=mesh, mp_policy=policy)
+        super().__init__(module, make(module.inner))
+
+    def _runner(self, compiled: bool) -> nn.Module:
+        return self.module
+
+    def _accumulating(self, last: bool) -> Any:
+        self.module.set_requires_gradient_sync(last)  # type: ignore[operator]  # fully_shard has added it
+        return nullcontext()
+
+
+def make_strategy(model: Transformer, config: dict[str, Any]) -> Strategy:
+    """The strategy that a training config names, around a model that lies on its device."""
+    model.recompute = config["recompute"]
+    module = NextToken(model, dtype_of(config["dtype"]), config["z_loss"])
+
+    def optimizers(inner: nn.Module) -> list[torch.optim.Optimizer]:
+        named = (config["optimizer"], config["lr"], config["weight_decay"], config["embedding_lr"])
+        return make_optimizers(inner, *named)
+
+    if not dist.is_initialized() or config["strategy"] == "ddp":
+        return Replicas(module, optimizers(model), config["compile"])
+    if config["strategy"] == "fsdp2":
+        return Shards(module, optimizers, config["replicas"], config["compile"])
+    from mantus.training.zero import Zero
+
+    return Zero(module, optimizers(model)[0], config["zero_stage"], config["clip"])
+
+
+def peaks_of(optimizers: list[torch.optim.Optimizer]) -> list[list[float]]:
+    """The learning rate of each group of each optimiser."""
+    return [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+
+
+def set_rates(optimizers: list[torch.optim.Optimizer], peaks: list[list[float]], share: float) -> None:
+    """Set every learning rate to its peak times `share`."""
+    for optimizer, rates in zip(optimizers, peaks, strict=True):
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * share
