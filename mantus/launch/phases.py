@@ -44,6 +44,7 @@ PHASES: dict[str, Phase] = {
         "mantus.data.conversations.tooldata", "ToolDataConfig", "make tool-use conversations from a tools schema"
     ),
     "sft": Phase("mantus.training.sft", "SftConfig", "tune a model on conversations"),
+    "dpo": Phase("mantus.training.dpo", "DpoConfig", "teach a model to prefer the better of two replies"),
     "evaluate": Phase("mantus.evaluation.run", "EvaluateConfig", "measure a model or an endpoint"),
     "release": Phase("mantus.release.run", "ReleaseConfig", "quantise, export, and pass or refuse at the gate"),
     "agent": Phase("mantus.agent.run", "AgentConfig", "let the agent solve its tasks with tools"),

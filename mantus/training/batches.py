@@ -12,22 +12,23 @@ from torch import Tensor
 
 from mantus.training.loss import IGNORE
 
-Batch = tuple[Tensor, Tensor]
-"""ids [B, T] and targets [B, T], int64; targets are IGNORE where nothing is to be learnt."""
+Batch = tuple[Tensor, ...]
+"""ids [B, T] and targets [B, T], int64; targets are IGNORE where nothing is to be learnt. What else a loss needs of
+each row, [B], may follow."""
 
 
-def in_passes(batch: Batch, micro_tokens: int, agree: Callable[[int], int]) -> list[Batch]:
-    """A batch in parts of about `micro_tokens` (0: one), rows kept whole; gradients add up over them.
+def in_passes(batch: Batch, micro_tokens: int, agree: Callable[[int], int], group: int = 1) -> list[Batch]:
+    """A batch in parts of about `micro_tokens` (0: one), `group` rows kept together; gradients add up over them.
 
     agree: the largest of a number over all processes. Where others have more passes, the rest is padding, since every
     process must go through the same exchanges.
     """
     if not micro_tokens:
         return [batch]
-    ids, targets = batch
-    rows = max(1, micro_tokens // ids.shape[1])
-    parts = list(zip(torch.split(ids, rows), torch.split(targets, rows), strict=True))
-    idle = (ids[:1], torch.full_like(targets[:1], IGNORE))
+    rows = max(1, micro_tokens // (batch[0].shape[1] * group)) * group
+    parts: list[Batch] = list(zip(*(torch.split(tensor, rows) for tensor in batch), strict=True))
+    ids, targets, *others = (tensor[:group] for tensor in batch)
+    idle = (ids, torch.full_like(targets, IGNORE), *others)
     return [*parts, *[idle] * (agree(len(parts)) - len(parts))]
 
 
@@ -99,7 +100,11 @@ class Conversations:
         while step >= len(self._plan(epoch)):
             step -= len(self._plan(epoch))
             epoch += 1
-        return self.pad([self.rows[index] for index in self._plan(epoch)[step][rank::world]])
+        return self.collate(self._plan(epoch)[step][rank::world])
+
+    def collate(self, indices: Sequence[int]) -> Batch:
+        """The rows of these numbers as a batch."""
+        return self.pad([self.rows[index] for index in indices])
 
     def pad(self, rows: Sequence[Row]) -> Batch:
         """Rows side by side, padded on the right; position t predicts t + 1 where that is trained."""

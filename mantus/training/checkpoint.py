@@ -50,7 +50,7 @@ class Checkpoints:
             self._join()
         self._complain()
         busy = self._thread is not None and self._thread.is_alive()
-        if largest(float(busy), _world()):
+        if largest(busy, _world()):
             return
         self._join()
         target = self.folder / f"step-{step:09d}"

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from mantus.storage.phase import RUNTIME, PhaseConfig
+from mantus.storage.phase import RUNTIME, ArtifactURI, PhaseConfig
 
 
 class TrainingConfig(PhaseConfig):
@@ -75,4 +75,29 @@ class TrainingConfig(PhaseConfig):
             raise ValueError("skip_outliers: deepspeed knows a gradient's norm too late; take fsdp2, or 0")
         if self.processes % self.replicas:
             raise ValueError(f"replicas: {self.replicas} do not divide the {self.processes} processes")
+        return self
+
+
+class TuningConfig(TrainingConfig):
+    """How to tune a model that is there, whatever the objective."""
+
+    model: ArtifactURI
+    """The model to tune; its tokenizer comes with it."""
+    embedding_lr: float = Field(default=0.1, ge=0)
+    """Learning rate of embeddings and norms, as a share of `lr`. Low, since Adam moves the rows of tokens that no
+    answer holds as far as all others, and a model that has forgotten a token cannot copy it."""
+    steps: int = Field(default=0, ge=0)
+    """Optimiser steps; 0: as many as `epochs` needs."""
+    epochs: float = Field(default=1.0, gt=0)
+    """Passes over the data when `steps` is 0."""
+    lora_rank: int = Field(default=0, ge=0)
+    """Train low-rank adapters of the layers' matrices and nothing else (0: train everything). The model is written with
+    them folded in, and they lie beside it in `adapter/`, as peft and vLLM read them."""
+    lora_alpha: float = Field(default=16.0, gt=0)
+    """Adapters count alpha / rank."""
+
+    @model_validator(mode="after")
+    def _adapts(self) -> Self:
+        if self.lora_rank and self.optimizer == "muon":
+            raise ValueError("lora_rank: muon is for whole matrices; train adapters with optimizer adamw")
         return self

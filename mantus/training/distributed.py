@@ -25,9 +25,9 @@ def total(value: float, world: int) -> float:
     return value if world == 1 else _reduced(value, dist.ReduceOp.SUM)
 
 
-def largest(value: float, world: int) -> float:
+def largest(value: int, world: int) -> int:
     """The largest of a number over all processes."""
-    return value if world == 1 else _reduced(value, dist.ReduceOp.MAX)
+    return value if world == 1 else int(_reduced(value, dist.ReduceOp.MAX))
 
 
 def _reduced(value: float, how: dist.ReduceOp.RedOpType) -> float:

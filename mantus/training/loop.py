@@ -8,16 +8,16 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from mantus import console
 from mantus.model.config import ModelConfig, flops_per_token
-from mantus.training.batches import Batch, in_passes
+from mantus.training.batches import in_passes
 from mantus.training.checkpoint import Checkpoints
 from mantus.training.distributed import largest, total
-from mantus.training.loss import IGNORE
+from mantus.training.objectives import Objective
 from mantus.training.optim import learning_rate
 from mantus.training.strategies import Strategy
 from mantus.training.trackers import Trackers
@@ -64,8 +64,7 @@ class Loop:
     strategy: Strategy
     model: ModelConfig
     plan: Plan
-    batch: Callable[[int, int, int], Batch]
-    held_out: Callable[[], list[Batch]]
+    objective: Objective
     checkpoints: Checkpoints
     rank: int
     world: int
@@ -111,9 +110,10 @@ class Loop:
 
     def _step(self, step: int, trackers: Trackers | None, bar: console.Progress) -> None:
         begin = time.monotonic()
-        whole = self.batch(step, self.rank, self.world)
-        passes = in_passes(whole, self.plan.micro_tokens, lambda number: int(largest(number, self.world)))
-        valid = total(float((whole[1] != IGNORE).sum()), self.world)
+        whole = self.objective.batch(step, self.rank, self.world)
+        agree = partial(largest, world=self.world)
+        passes = in_passes(whole, self.plan.micro_tokens, agree, self.objective.group)
+        valid = total(self.objective.count(whole), self.world)
         waited = time.monotonic() - begin
         plan = self.plan
         share = learning_rate(step, plan.steps, plan.warmup, plan.schedule, plan.decay_share)
@@ -167,9 +167,9 @@ class Loop:
 
     def _evaluate(self, step: int) -> None:
         """Held-out loss, the same on every process."""
-        batches = self.held_out()
+        batches = self.objective.held_out()
         if not batches:
             return
-        sums = [(self.strategy.loss(batch), float((batch[1] != IGNORE).sum())) for batch in batches]
+        sums = [(self.strategy.loss(batch), self.objective.count(batch)) for batch in batches]
         loss = sum(part for part, _ in sums) / max(1.0, sum(count for _, count in sums))
         self.history.append({"step": step, "heldout_loss": loss})

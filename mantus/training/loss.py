@@ -22,7 +22,8 @@ class LinearCrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, x_ND: Tensor, w_VD: Tensor, targets_N: Tensor, dtype: torch.dtype, z_loss: float) -> Tensor:
         """The sum (float32 scalar); gradients for x and w are made here."""
         w = w_VD.to(dtype)
-        dx_ND, dw_VD = torch.zeros_like(x_ND), torch.zeros_like(w_VD, dtype=torch.float32)
+        dx_ND = torch.zeros_like(x_ND)
+        dw_VD = torch.zeros_like(w_VD, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         total = x_ND.new_zeros((), dtype=torch.float32)
         for start in range(0, len(x_ND), CHUNK_TOKENS):
             part = slice(start, start + CHUNK_TOKENS)
@@ -37,7 +38,8 @@ class LinearCrossEntropy(torch.autograd.Function):
             slope.scatter_add_(1, target, torch.full_like(lse, -1.0))
             slope = slope.to(dtype)
             dx_ND[start + rows] = (slope @ w).to(dx_ND.dtype)
-            dw_VD += (slope.T @ x).float()
+            if dw_VD is not None:
+                dw_VD += (slope.T @ x).float()
         ctx.save_for_backward(dx_ND, dw_VD)
         return total
 
@@ -45,7 +47,7 @@ class LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:
         """Scale the stored gradients."""
         dx_ND, dw_VD = ctx.saved_tensors
-        return dx_ND * grads[0], dw_VD * grads[0], None, None, None
+        return dx_ND * grads[0], None if dw_VD is None else dw_VD * grads[0], None, None, None
 
 
 class NextToken(nn.Module):

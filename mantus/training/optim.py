@@ -20,15 +20,17 @@ def make_optimizers(
     name: `adamw`, or `muon` (its updates are scaled to AdamW's size, so that one learning rate serves both).
     embedding_lr: the learning rate of embeddings and norms, as a share of `lr`.
     """
-    hidden = [p for n, p in model.named_parameters() if p.dim() == 2 and "embed" not in n and "lm_head" not in n]
+    trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    hidden = [p for n, p in trained.items() if p.dim() == 2 and "embed" not in n and "lm_head" not in n]
     chosen = {id(p) for p in hidden}
-    rest = [p for p in model.parameters() if id(p) not in chosen]
+    rest = [p for p in trained.values() if id(p) not in chosen]
     plain: dict[str, Any] = {"lr": lr, "betas": BETAS, "fused": True}
     others: dict[str, Any] = {"params": rest, "lr": lr * embedding_lr, "weight_decay": 0.0}
     if name == "muon":
         muon = torch.optim.Muon(hidden, lr=lr, weight_decay=weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw")
         return [muon, torch.optim.AdamW([others], **plain)]
-    return [torch.optim.AdamW([{"params": hidden, "weight_decay": weight_decay}, others], **plain)]
+    groups = [{"params": hidden, "weight_decay": weight_decay}, *([others] if rest else [])]
+    return [torch.optim.AdamW(groups, **plain)]
 
 
 def learning_rate(step: int, steps: int, warmup: int, schedule: str, decay_share: float) -> float:

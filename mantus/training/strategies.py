@@ -27,9 +27,7 @@ from torch.utils._pytree import tree_map_only
 
 from mantus.model.transformer import Transformer
 from mantus.training.batches import Batch
-from mantus.training.loss import NextToken
 from mantus.training.optim import make_optimizers
-from mantus.training.speed import dtype_of
 
 
 class Strategy(Protocol):
@@ -66,8 +64,7 @@ def device() -> torch.device:
 
 def on_device(batch: Batch) -> Batch:
     """The batch where the model is."""
-    ids, targets = batch
-    return ids.to(device(), non_blocking=True), targets.to(device(), non_blocking=True)
+    return tuple(tensor.to(device(), non_blocking=True) for tensor in batch)
 
 
 class Replicas:
@@ -75,13 +72,13 @@ class Replicas:
 
     layout = "dcp"
 
-    def __init__(self, module: NextToken, optimizers: list[torch.optim.Optimizer], compiled: bool = False) -> None:
+    def __init__(self, module: Any, optimizers: list[torch.optim.Optimizer], compiled: bool = False) -> None:
         self.module, self.optimizers = module, optimizers
         self.peaks = peaks_of(optimizers)
         self.runner: Any = self._runner(compiled)
 
-    def _runner(self, compiled: bool) -> nn.Module:
-        module: nn.Module = torch.compile(self.module) if compiled else self.module  # type: ignore[assignment]
+    def _runner(self, compiled: bool) -> Any:
+        module = torch.compile(self.module) if compiled else self.module
         return nn.parallel.DistributedDataParallel(module) if dist.is_initialized() else module
 
     def _accumulating(self, last: bool) -> Any:
@@ -141,7 +138,7 @@ class Shards(Replicas):
 
     def __init__(
         self,
-        module: NextToken,
+        module: Any,
         make: Callable[[nn.Module], list[torch.optim.Optimizer]],
         replicas: int = 1,
         compiled: bool = False,
@@ -161,18 +158,18 @@ class Shards(Replicas):
         fully_shard(module, mesh=mesh, mp_policy=policy)
         super().__init__(module, make(module.inner))
 
-    def _runner(self, compiled: bool) -> nn.Module:
+    def _runner(self, compiled: bool) -> Any:
         return self.module
 
     def _accumulating(self, last: bool) -> Any:
-        self.module.set_requires_gradient_sync(last)  # type: ignore[operator]  # fully_shard has added it
+        self.module.set_requires_gradient_sync(last)  # fully_shard has added it
         return nullcontext()
 
 
-def make_strategy(model: Transformer, config: dict[str, Any]) -> Strategy:
-    """The strategy that a training config names, around a model that lies on its device."""
+def make_strategy(module: Any, config: dict[str, Any]) -> Strategy:
+    """The strategy that a training config names, around an objective's module that lies on its device."""
+    model: Transformer = module.inner
     model.recompute = config["recompute"]
-    module = NextToken(model, dtype_of(config["dtype"]), config["z_loss"])
 
     def optimizers(inner: nn.Module) -> list[torch.optim.Optimizer]:
         named = (config["optimizer"], config["lr"], config["weight_decay"], config["embedding_lr"])

@@ -13,7 +13,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from mantus.training.batches import Batch
-from mantus.training.loss import NextToken
 from mantus.training.strategies import on_device, peaks_of, set_rates
 
 TAG = "zero"
@@ -23,7 +22,7 @@ TAG = "zero"
 class Zero:
     """An engine of DeepSpeed around module and optimiser; its checkpoints can be read by as many processes only."""
 
-    def __init__(self, module: NextToken, optimizer: torch.optim.Optimizer, stage: int, clip: float) -> None:
+    def __init__(self, module: Any, optimizer: torch.optim.Optimizer, stage: int, clip: float) -> None:
         deepspeed = imported()
         self.peaks = peaks_of([optimizer])
         self.optimizer, self.stage, self.module = optimizer, stage, module

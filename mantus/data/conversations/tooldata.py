@@ -356,13 +356,12 @@ def _unique(rows: Iterator[Row], wanted: int) -> list[Row]:
     """The first `wanted` rows with different requests; small talk, which is finite, may come again."""
     seen: set[str] = set()
     kept: list[Row] = []
-    for row in rows:
+    while len(kept) < wanted:
+        row = next(rows)
         request = row["messages"][0]["content"]
         if request not in seen or row["category"] in ("irrelevance", "several"):
             kept.append(row)
             seen.add(request)
-        if len(kept) == wanted:
-            break
     return kept
 
 
