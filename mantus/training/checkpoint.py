@@ -7,7 +7,9 @@ import json
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from mantus.training.strategies import Strategy
 
 COMMITTED, STATE = "COMMITTED", "train_state.json"
 PATIENCE_S = 600
-"""How long a store may fail until an upload is given up; the checkpoint stays on this machine."""
+"""How long a store may fail until the upload of the last checkpoint is given up."""
 MAX_WAIT_S = 30
 
 
@@ -30,7 +32,7 @@ class Checkpoints:
 
     Training goes on while a thread writes, commits and uploads what was copied. Processes on several machines share
     nothing but the store: each writes and uploads its own files, the first one commits with the digests of all, and who
-    lacks files of a checkpoint downloads it.
+    lacks files of a checkpoint downloads it. Where the store fails, the next checkpoint is the next try.
     """
 
     def __init__(self, folder: Path, keep: int, store: Store | None = None, prefix: str = "") -> None:
@@ -38,7 +40,6 @@ class Checkpoints:
         self._group = dist.new_group(backend="gloo") if dist.is_initialized() else None  # the thread's own
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
-        self._hurry = threading.Event()
 
     def save(self, step: int, strategy: Strategy, state: dict[str, Any], wait: bool = False) -> None:
         """Begin to write a checkpoint after `step` steps; every process calls this.
@@ -61,15 +62,14 @@ class Checkpoints:
             dist.barrier()
         write = strategy.snapshot(target, self._group)
         text = json.dumps({"step": step, "layout": strategy.layout, **state})
-        self._thread = threading.Thread(target=self._work, args=(target, write, text), daemon=True)
+        self._thread = threading.Thread(target=self._work, args=(target, write, text, wait), daemon=True)
         self._thread.start()
         if wait:
             self._join()
             self._complain()
 
     def finish(self) -> None:
-        """Return when nothing is written any more; uploads that fail are not tried again. RuntimeError as `save`."""
-        self._hurry.set()
+        """Return when nothing is written any more. RuntimeError as `save`."""
         self._join()
         self._complain()
 
@@ -81,26 +81,29 @@ class Checkpoints:
         if self._error is not None:
             raise RuntimeError(f"checkpoint: {self._error}; the one before it is whole: mend this and run again")
 
-    def _work(self, target: Path, write: Callable[[], None], state: str) -> None:
+    def _work(self, target: Path, write: Callable[[], None], state: str, last: bool) -> None:
         try:
             write()
             if _rank() == 0:
                 (target / STATE).write_text(state)
-            self._commit(target)
+            self._commit(target, PATIENCE_S if last else 0)
         except Exception as error:  # noqa: BLE001 - raised again in the training thread
             self._error = error
 
-    def _commit(self, target: Path) -> None:
+    def _commit(self, target: Path, patience_s: float) -> None:
         self._all(None)  # every process of this machine has written
         own = _digests(target) if _leads_machine() else {}
         digests = {name: digest for found in self._all(own) for name, digest in found.items()}
         first = _rank() == 0
         if first:
             (target / COMMITTED).write_text(json.dumps(digests, sort_keys=True))
-        if all(self._all(self._upload(target, list(own)))) and first:
-            self._upload(target, [COMMITTED])
+        if all(self._all(self._upload(target, list(own), patience_s))) and first:
+            self._upload(target, [COMMITTED], patience_s)
+            with suppress(OSError):  # the next one does it
+                self._forget_stored()
         if _leads_machine():
-            self._forget(target.name)
+            for folder in sorted(path for path in self.folder.glob("step-*") if path <= target)[: -self.keep]:
+                shutil.rmtree(folder)
 
     def load(self, strategy: Strategy) -> dict[str, Any] | None:
         """Restore the newest committed checkpoint; its train state, None when there is none.
@@ -136,8 +139,8 @@ class Checkpoints:
         names = (item.name.removeprefix(self.prefix + "/").split("/") for item in self.store.list(self.prefix + "/"))
         return {parts[0] for parts in names if parts[1:] == [COMMITTED]}
 
-    def _upload(self, folder: Path, names: list[str]) -> bool:
-        """Whether the files are in the store. A store that fails is tried again for PATIENCE_S."""
+    def _upload(self, folder: Path, names: list[str], patience_s: float) -> bool:
+        """Whether the files are in the store; one that fails is tried again for so long."""
         waited, delay = 0.0, 1.0
         while self.store is not None:
             try:
@@ -145,10 +148,10 @@ class Checkpoints:
                     self.store.upload(folder / name, f"{self.prefix}/{folder.name}/{name}")
                 return True
             except OSError as error:
-                if waited >= PATIENCE_S or self._hurry.is_set():
+                if waited >= patience_s:
                     console.say(f"checkpoint {folder.name} stays on this machine: {error}")
                     return False
-                self._hurry.wait(delay)
+                time.sleep(delay)
                 waited, delay = waited + delay, min(2 * delay, MAX_WAIT_S)
         return False
 
@@ -159,11 +162,9 @@ class Checkpoints:
         for item in list(self.store.list(start)):
             self.store.download(item.name, self.folder / name / item.name.removeprefix(start))
 
-    def _forget(self, newest: str) -> None:
-        """Drop all but the newest. In the store too, by what lies there: another machine may have written it."""
-        for folder in sorted(path for path in self.folder.glob("step-*") if path.name <= newest)[: -self.keep]:
-            shutil.rmtree(folder)
-        for name in sorted(self._stored())[: -self.keep] if _rank() == 0 else ():
+    def _forget_stored(self) -> None:
+        """Drop all but the newest in the store, by what lies there: another machine may have written it."""
+        for name in sorted(self._stored())[: -self.keep]:
             assert self.store is not None
             mark = f"{self.prefix}/{name}/{COMMITTED}"
             self.store.delete(mark)  # first: what goes on without its mark is never read
