@@ -76,6 +76,8 @@ class Loop:
     recent: list[list[float]] = field(default_factory=list)
     """[loss, gradient norm] of the last steps that were taken."""
     skipped: int = 0
+    speeds: list[float] = field(default_factory=list)
+    """Tokens a second of each step of this process, over all processes."""
 
     def run(self, trackers: Trackers | None, what: str) -> None:
         """Train to the last step. SystemExit 143 after SIGTERM, RuntimeError when the loss is not finite."""
@@ -125,6 +127,7 @@ class Loop:
         self._judge(step, mean, norm)
         seconds = time.monotonic() - begin
         tokens = int(total(float(whole[0].numel()), self.world))
+        self.speeds.append(tokens / seconds)
         mfu = tokens * flops_per_token(self.model, whole[0].shape[1]) / (seconds * self.peak * self.world)
         bar.advance(1, f"loss {mean:.3f}  {tokens / seconds:,.0f} tokens/s  {mfu:.0%} MFU")
         self._record(step, mean, norm, share, valid)

@@ -43,6 +43,9 @@ def run(config: PretrainConfig) -> Manifest:
     resolve_size(config.size, 512, **config.overrides)  # a wrong size is said before anything starts
 
     def produce(work: Work) -> dict[str, Any]:
+        made_by, given = work.manifests["tokens"].stats.get("tokenizer"), work.manifests["tokenizer"].key
+        if made_by not in (None, given):
+            raise ValueError(f"pretrain.tokenizer: {given} did not make the token shards; give {made_by}")
         return run_job(work, "pretrain", config, str(work.inputs["tokenizer"]), str(work.inputs.get("base", "")))
 
     return execute("model", config, produce)

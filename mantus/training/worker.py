@@ -8,6 +8,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -92,13 +93,18 @@ def _stats(loop: Loop) -> dict[str, Any]:
     final = [row["heldout_loss"] for row in loop.history if "heldout_loss" in row]
     stats = {"steps": loop.plan.steps, "parameters": count_params(loop.model), **loop.objective.notes}
     skipped = {"skipped_steps": loop.skipped} if loop.skipped else {}
-    return {**stats, **skipped, **({"heldout_loss": final[-1]} if final else {})}
+    settled = loop.speeds[len(loop.speeds) // 3 :]  # the first ones warm up
+    speed = {"tokens_per_second": round(median(settled), 1)} if settled else {}
+    return {**stats, **speed, **skipped, **({"heldout_loss": final[-1]} if final else {})}
 
 
 def _model(job: dict[str, Any], tokenizer: Tokenizer) -> Transformer:
     config = job["config"]
     if job["base"]:
         base = load_model(Path(job["base"]))
+        if base.config.vocab_size < tokenizer.vocab_size:
+            sizes = f"{base.config.vocab_size} tokens, the tokenizer {tokenizer.vocab_size}"
+            raise ValueError(f"base: the model knows {sizes}; give the tokenizer that it was made with")
         if config.get("lora_rank"):
             adapt(base, config["lora_rank"], config["lora_alpha"], config["seed"])
         return base

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -56,21 +57,36 @@ def wait_for_step(step: int, child: subprocess.Popen[bytes]) -> None:
         time.sleep(0.01)
 
 
-def test_killed_and_resumed_the_weights_are_the_same(inputs, tmp_path: Path):
-    long = {**SMALL, "steps": 240}
+@pytest.mark.parametrize(
+    "kills", [pytest.param(3, id="3 times"), pytest.param(20, id="20 times", marks=[pytest.mark.slow])]
+)
+@pytest.mark.timeout(900)
+def test_killed_and_resumed_the_weights_are_the_same(kills: int, inputs, tmp_path: Path):
+    long = {**SMALL, "steps": 80 * kills}
     whole = run(PretrainConfig(**inputs, **long))
     config = PretrainConfig(**{**inputs, "store": tmp_path.as_uri()}, **long)
-    for at, kill_worker in ((20, False), (80, True), (150, False)):
+    chance = random.Random(kills)
+    for number in range(kills):
         child = begin(config)
+        at = number * 70 + chance.randrange(5, 65)
         wait_for_step(at, child)
         workers = [p for p in psutil.Process(child.pid).children(recursive=True) if "worker" in " ".join(p.cmdline())]
-        (workers[-1] if kill_worker else child).send_signal(signal.SIGKILL)
+        (workers[-1] if number % 2 else child).send_signal(signal.SIGKILL)
         child.kill()
         child.wait()
-        assert at <= newest_step() < 240
+        assert at <= newest_step() < 80 * kills
     again = run(config)
     assert not again.cached
     assert {f.path: f.sha256 for f in again.files} == {f.path: f.sha256 for f in whole.files}
+    assert losses(again.uri) == losses(whole.uri)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_thirty_runs_of_two_processes_end_well(inputs, tmp_path: Path):
+    for number in range(30):
+        store = (tmp_path / str(number)).as_uri()
+        run(PretrainConfig(**{**inputs, "store": store}, **{**SMALL, "steps": 2, "optimizer": "adamw"}, processes=2))
 
 
 def test_zero_steps_write_the_initial_model(inputs):
