@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from mantus.training.batches import Batch
 from mantus.training.strategies import on_device, peaks_of, set_rates
 
+MAX_BUCKET = 500_000_000
+"""Numbers exchanged at once: DeepSpeed's own bound, which it allocates however small the model is."""
 TAG = "zero"
 """DeepSpeed's name for the folder within a checkpoint."""
 
@@ -27,10 +29,11 @@ class Zero:
         self.peaks = peaks_of([optimizer])
         self.optimizer, self.stage, self.module = optimizer, stage, module
         self.layout = f"deepspeed ZeRO-{stage} of {dist.get_world_size()} processes"
+        size = min(MAX_BUCKET, sum(weight.numel() for weight in module.parameters()))
         config = {
             "train_micro_batch_size_per_gpu": 1,
             "gradient_clipping": clip,
-            "zero_optimization": {"stage": stage},
+            "zero_optimization": {"stage": stage, "reduce_bucket_size": size, "allgather_bucket_size": size},
             "zero_allow_untested_optimizer": True,
             "bf16": {"enabled": module.dtype == torch.bfloat16},
         }
@@ -81,7 +84,11 @@ class Zero:
 
 
 def imported() -> Any:
-    """The library, told to use the processor where there is no accelerator, and to keep quiet."""
+    """The library, told to use the processor where there is no accelerator, and to keep quiet.
+
+    There it would also compile an exchange through shared memory at its first start, for which machines need a
+    compiler; gloo does without.
+    """
     import logging
 
     if not torch.cuda.is_available():
@@ -89,4 +96,6 @@ def imported() -> Any:
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     import deepspeed
 
+    if not torch.cuda.is_available():
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     return deepspeed

@@ -131,7 +131,7 @@ def gate(s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
 
 
 @pytest.mark.parametrize("seconds", [6, pytest.param(60, marks=pytest.mark.slow)])
-def test_a_store_that_fails_neither_stops_training_nor_loses_steps(seconds: int, inputs, gate: Gate):
+def test_a_store_that_fails_neither_stops_training_nor_loses_steps(seconds: int, inputs, own_cache, gate: Gate):
     settings = {**SMALL, "steps": 1_000_000, "checkpoint_every": 20, "log_every": 100, "evaluate_every": 0}
     store = f"s3://mantus/gate-{seconds}"
     child = begin(PretrainConfig(**{**inputs, "store": store}, **settings, upload_checkpoints=True))

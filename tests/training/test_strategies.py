@@ -43,11 +43,11 @@ def test_two_processes_make_the_model_of_one(how: dict[str, Any], inputs, alone:
     assert all(torch.allclose(made[name], expected[name], atol=1e-3) for name in made)
 
 
-def test_work_begun_by_one_process_goes_on_with_other_strategies(inputs, tmp_path: Path):
-    long = {**ADAM, "steps": 240}
+def test_work_begun_by_one_process_goes_on_with_other_strategies(inputs, own_cache, tmp_path: Path):
+    long = {**ADAM, "steps": 160, "lr": 1e-3}  # at a higher rate rounding grows into another path
     whole = run(PretrainConfig(**inputs, **long))
     here = {**inputs, "store": tmp_path.as_uri()}
-    for at, how in ((20, {}), (90, {"strategy": "fsdp2", "processes": 2})):
+    for at, how in ((20, {}), (70, {"strategy": "fsdp2", "processes": 2})):
         child = begin(PretrainConfig(**here, **long, **how))
         wait_for_step(at, child)
         child.kill()
@@ -55,7 +55,7 @@ def test_work_begun_by_one_process_goes_on_with_other_strategies(inputs, tmp_pat
     again = run(PretrainConfig(**here, **long, processes=2))
     assert not again.cached
     assert again.key == whole.key
-    assert losses(again.uri) == pytest.approx(losses(whole.uri), rel=1e-3)
+    assert losses(again.uri) == pytest.approx(losses(whole.uri), rel=1e-4)
 
 
 def test_passes_have_all_rows_once_and_are_as_many_everywhere():

@@ -17,6 +17,11 @@ from tests.training.test_training import begin, newest_step, wait_for_step
 LONG = {**SMALL, "steps": 100_000, "checkpoint_every": 5, "evaluate_every": 0}
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(own_cache: None) -> None:
+    pass
+
+
 def test_shards_of_another_tokenizer(inputs):
     def copy(work: Work) -> dict[str, str]:
         for split in ("train", "heldout"):
