@@ -11,8 +11,10 @@ import yaml
 import mantus
 from mantus.launch.phases import PHASES, parse_config
 
+APART = ("dpo",)
+"""Phases that no pipeline runs; a recipe may have a section for each all the same."""
 SECTIONS: dict[str, str] = {
-    **{verb: verb for verb in PHASES if verb not in ("sft", "evaluate")},
+    **{verb: verb for verb in PHASES if verb not in ("sft", "evaluate", *APART)},
     "sft_chat": "sft",
     "sft_tools": "sft",
     "evaluate_model": "evaluate",
@@ -80,8 +82,8 @@ def check_recipe(recipe: dict[str, Any]) -> dict[str, dict[str, Any]]:
     ValueError with one line that names section, field and value.
     """
     for section in recipe:
-        if section not in SECTIONS and section not in ("name", "store"):
-            raise ValueError(f"{section}: unknown section; known are {', '.join(SECTIONS)}")
+        if section not in {*SECTIONS, *APART, "name", "store"}:
+            raise ValueError(f"{section}: unknown section; known are {', '.join([*SECTIONS, *APART])}")
     checked = {}
     for section, verb in SECTIONS.items():
         settings = recipe.get(section) or {}

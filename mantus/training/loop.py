@@ -14,12 +14,12 @@ from typing import Any
 
 from mantus import console
 from mantus.model.config import ModelConfig, flops_per_token
-from mantus.training.batches import in_passes
-from mantus.training.checkpoint import Checkpoints
-from mantus.training.distributed import largest, total
-from mantus.training.objectives import Objective
-from mantus.training.optim import learning_rate
-from mantus.training.strategies import Strategy
+from mantus.training.objectives.batches import in_passes
+from mantus.training.objectives.objective import Objective
+from mantus.training.strategies.checkpoint import Checkpoints
+from mantus.training.strategies.distributed import largest, total
+from mantus.training.strategies.native import Strategy
+from mantus.training.strategies.optim import learning_rate
 from mantus.training.trackers import Trackers
 
 PREEMPTED = 143

@@ -20,14 +20,14 @@ from mantus.model.transformer import Transformer, init_weights
 from mantus.processes import die_with_parent
 from mantus.storage import open_store
 from mantus.text.tokenizer import Tokenizer
-from mantus.training.checkpoint import Checkpoints
-from mantus.training.distributed import join, shutdown_distributed
 from mantus.training.launch import FAILED
 from mantus.training.loop import Loop, Plan
-from mantus.training.lora import adapt, merged, save_adapter
-from mantus.training.objectives import make_objective
+from mantus.training.objectives.lora import adapt, merged, save_adapter
+from mantus.training.objectives.objective import make_objective
 from mantus.training.speed import dtype_of, peak_flops
-from mantus.training.strategies import device, make_strategy
+from mantus.training.strategies.checkpoint import Checkpoints
+from mantus.training.strategies.distributed import join, shutdown_distributed
+from mantus.training.strategies.native import device, make_strategy
 from mantus.training.trackers import Trackers
 
 PEER_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out waiting", "timed out")

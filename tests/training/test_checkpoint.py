@@ -18,11 +18,11 @@ from mantus.model.config import resolve_size
 from mantus.model.transformer import Transformer, init_weights
 from mantus.storage import open_store
 from mantus.storage.artifact import cache_root
-from mantus.training.checkpoint import COMMITTED, Checkpoints
-from mantus.training.loss import NextToken
-from mantus.training.optim import make_optimizers
+from mantus.training.objectives.loss import NextToken
 from mantus.training.pretrain import PretrainConfig
-from mantus.training.strategies import Replicas
+from mantus.training.strategies.checkpoint import COMMITTED, Checkpoints
+from mantus.training.strategies.native import Replicas
+from mantus.training.strategies.optim import make_optimizers
 from tests.conftest import SMALL
 from tests.training.test_training import begin, newest_step, wait_for_step
 

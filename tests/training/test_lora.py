@@ -12,7 +12,7 @@ from mantus.model.config import resolve_size
 from mantus.model.hf import load_model
 from mantus.model.transformer import Transformer, init_weights
 from mantus.storage import fetch
-from mantus.training.lora import adapt, merged
+from mantus.training.objectives.lora import adapt, merged
 from mantus.training.sft import SftConfig, run
 
 

@@ -18,8 +18,8 @@ from mantus.text.calls import check_call
 from mantus.text.chat import calls_of
 from mantus.text.tokenizer import Tokenizer
 from mantus.training.dpo import DpoConfig, run
-from mantus.training.objectives import make_objective
-from mantus.training.preference import Pairs, Preference
+from mantus.training.objectives.objective import make_objective
+from mantus.training.objectives.preference import Pairs, Preference
 
 
 @pytest.fixture(scope="module")

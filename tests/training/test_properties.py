@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from mantus.model.config import resolve_size
 from mantus.model.transformer import Transformer, init_weights
-from mantus.training.batches import Conversations, Row, in_passes
-from mantus.training.loss import IGNORE, NextToken
+from mantus.training.objectives.batches import Conversations, Row, in_passes
+from mantus.training.objectives.loss import IGNORE, NextToken
 
 SHAPE = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "num_kv_heads": 1, "head_dim": 16}
 MODEL = Transformer(resolve_size("nano", 128, **SHAPE))

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file
 
 from mantus.storage import fetch
-from mantus.training.batches import in_passes
 from mantus.training.config import TrainingConfig
-from mantus.training.loss import IGNORE
+from mantus.training.objectives.batches import in_passes
+from mantus.training.objectives.loss import IGNORE
 from mantus.training.pretrain import PretrainConfig, run
 from tests.conftest import SMALL
 from tests.training.test_training import begin, losses, wait_for_step

@@ -18,10 +18,10 @@ from mantus.model.config import resolve_size
 from mantus.model.transformer import Transformer
 from mantus.storage import fetch
 from mantus.storage.artifact import cache_root
-from mantus.training.batches import Conversations, Sequences
-from mantus.training.loss import IGNORE, LinearCrossEntropy
-from mantus.training.optim import make_optimizers
+from mantus.training.objectives.batches import Conversations, Sequences
+from mantus.training.objectives.loss import IGNORE, LinearCrossEntropy
 from mantus.training.pretrain import PretrainConfig, run
+from mantus.training.strategies.optim import make_optimizers
 from tests.conftest import SMALL
 
 

@@ -12,8 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mantus.training.batches import Batch
-from mantus.training.strategies import on_device, peaks_of, set_rates
+from mantus.training.objectives.batches import Batch
+from mantus.training.strategies.native import on_device, peaks_of, set_rates
 
 MAX_BUCKET = 500_000_000
 """Numbers exchanged at once: DeepSpeed's own bound, which it allocates however small the model is."""

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mantus.model.transformer import Transformer
-from mantus.training.batches import Batch, Conversations, Row, padded
-from mantus.training.loss import CHUNK_TOKENS, IGNORE
+from mantus.training.objectives.batches import Batch, Conversations, Row, padded
+from mantus.training.objectives.loss import CHUNK_TOKENS, IGNORE
 
 RowPair = tuple[Row, Row]
 """(better, worse)"""

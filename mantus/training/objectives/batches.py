@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mantus.training.loss import IGNORE
+from mantus.training.objectives.loss import IGNORE
 
 Batch = tuple[Tensor, ...]
 """ids [B, T] and targets [B, T], int64; targets are IGNORE where nothing is to be learnt. What else a loss needs of

@@ -26,8 +26,8 @@ from torch.distributed.tensor import DTensor
 from torch.utils._pytree import tree_map_only
 
 from mantus.model.transformer import Transformer
-from mantus.training.batches import Batch
-from mantus.training.optim import make_optimizers
+from mantus.training.objectives.batches import Batch
+from mantus.training.strategies.optim import make_optimizers
 
 
 class Strategy(Protocol):
@@ -179,7 +179,7 @@ def make_strategy(module: Any, config: dict[str, Any]) -> Strategy:
         return Replicas(module, optimizers(model), config["compile"])
     if config["strategy"] == "fsdp2":
         return Shards(module, optimizers, config["replicas"], config["compile"])
-    from mantus.training.zero import Zero
+    from mantus.training.strategies.zero import Zero
 
     return Zero(module, optimizers(model)[0], config["zero_stage"], config["clip"])
 

@@ -18,9 +18,9 @@ from mantus.data.shards import TokenShards
 from mantus.model.transformer import Transformer
 from mantus.text.chat import render
 from mantus.text.tokenizer import Tokenizer
-from mantus.training.batches import Batch, Conversations, Row, Sequences
-from mantus.training.loss import IGNORE, NextToken
-from mantus.training.preference import Pairs, Preference, RowPair
+from mantus.training.objectives.batches import Batch, Conversations, Row, Sequences
+from mantus.training.objectives.loss import IGNORE, NextToken
+from mantus.training.objectives.preference import Pairs, Preference, RowPair
 from mantus.training.speed import dtype_of
 
 MAX_HELDOUT_TOKENS = 32_768

@@ -18,8 +18,8 @@ import torch.distributed as dist
 from mantus import console
 from mantus.storage import Store
 from mantus.storage.artifact import digest_file
-from mantus.training.distributed import largest
-from mantus.training.strategies import Strategy
+from mantus.training.strategies.distributed import largest
+from mantus.training.strategies.native import Strategy
 
 COMMITTED, STATE = "COMMITTED", "train_state.json"
 PATIENCE_S = 600
