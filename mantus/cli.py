@@ -111,7 +111,7 @@ def _plan(words: list[str]) -> int:
     """Say what is to come."""
     from mantus.launch.plan.run import command
 
-    return command(words)
+    return command(words, COMMANDS["plan"])
 
 
 def _run(words: list[str]) -> int:

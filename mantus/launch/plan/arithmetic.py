@@ -109,21 +109,20 @@ def explain(inputs: Sequence[Input], lines: Sequence[Line]) -> Iterator[str]:
     yield from map(str, lines)
 
 
+MEASURES, COUNTS = ("B", "FLOP", "FLOP/s", "bit/s"), ("tokens", "documents", "parameters", "requests", "objects")
 PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def show(value: float, unit: str) -> str:
     """A number for people, three digits: bytes and counts with a prefix, times and shares as they are."""
-    if unit in ("B", "tokens", "documents", "FLOP", "parameters", "requests", "objects", "FLOP/s", "bit/s"):
-        factor, prefix = next(((f, p) for f, p in PREFIXES if abs(value) >= f), (1.0, ""))
-        return f"{_three(value / factor)} {prefix}{unit}" if unit in ("B", "FLOP", "FLOP/s", "bit/s") else (
-            f"{_three(value / factor)}{prefix}"
-        )  # fmt: skip
-    return f"{_three(value)} {unit}".rstrip()
+    factor, prefix = next(((f, p) for f, p in PREFIXES if abs(value) >= f), (1.0, ""))
+    if unit in MEASURES:
+        return f"{_three(value / factor)} {prefix}{unit}"
+    return f"{_three(value / factor)}{prefix}" if unit in COUNTS else f"{_three(value)} {unit}".rstrip()
 
 
 def _three(value: float) -> str:
-    if value == 0 or abs(value) >= 100:
+    if float(value).is_integer() or abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:,.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
 

@@ -22,16 +22,18 @@ CONSTANTS = (
 )
 
 TEXT = (
+    F("token_bytes", "2 if vocab_size <= 65536 else 4", "B", "a stored token", shown=False),
     F("kept_bytes", "tokens * bytes_per_token", "B", "text that becomes tokens"),
     F("cleaned_bytes", "kept_bytes / dedup_survival", "B", "text that passes the rules"),
     F("collected_bytes", "cleaned_bytes / clean_survival", "B", "text collected"),
-    F("warc_bytes", "collected_bytes * warc_per_text", "B", "WARC files to read"),
+    F("page_bytes", "collected_bytes * page_bytes_per_text", "B", "WARC to read, unpacked"),
+    F("warc_bytes", "page_bytes * packed", "B", "WARC to read, as it lies"),
     F("kept_documents", "kept_bytes / kept_document_bytes", "documents", "documents kept"),
     F("cleaned_documents", "cleaned_bytes / cleaned_document_bytes", "documents", "documents that pass the rules"),
     F("collected_documents", "collected_bytes / collected_document_bytes", "documents", "documents collected"),
 )
 TIME = (
-    F("collect_h", "warc_bytes / 1e6 * collect_s_per_mb / 3600", "h", "collect: processor hours"),
+    F("collect_h", "page_bytes / 1e6 * collect_s_per_mb / 3600", "h", "collect: processor hours"),
     F("clean_h", "collected_bytes / 1e6 * clean_s_per_mb / 3600", "h", "clean"),
     F("sign_h", "cleaned_bytes / 1e6 * sign_s_per_mb / 3600", "h", "dedup: signatures"),
     F("judge_h", "cleaned_bytes / 1e6 * judge_s_per_mb / 3600", "h", "dedup: copies, writing"),
@@ -50,8 +52,8 @@ STORAGE = (
     F("store", "corpus_store + clean_store + dedup_store + index_store + tokens_store", "B", "all artifacts"),
     F("signatures", "cleaned_documents * index_document_bytes", "B", "scratch of dedup: signatures"),
     F("shingles", "cleaned_bytes * shingles_per_text", "B", "scratch of dedup: shingles"),
-    F("peak_dedup", "corpus_store + clean_store + dedup_store + index_store + signatures + shingles", "B", "peak in dedup",
-      shown=False),
+    F("peak_dedup", "corpus_store + clean_store + dedup_store + index_store + signatures + shingles", "B",
+      "peak in dedup", shown=False),
     F("peak_store", "max(peak_dedup, store + tokens_store)", "B", "peak, scratch included"),
 )  # fmt: skip
 SHUFFLES = (
@@ -92,14 +94,17 @@ NETWORK = (
     F("manifest_bytes", "2 * parts * entry_bytes", "B", "manifest of the dedup artifact"),
 )  # fmt: skip
 TODAY = (
-    F("today_h", "(collect_h + clean_h + sign_h) / (machines * cores) + judge_h + tokenizer_h + tokenize_h / cores", "h",
-      "hours: dedup's end and tokenizer in one process, tokenize on one machine"),
+    F("today_h", "(collect_h + clean_h + sign_h) / (machines * cores) + judge_h + tokenizer_h + tokenize_h / cores",
+      "h", "hours: dedup's end and tokenizer in one process, tokenize on one machine"),
     F("today_dedup_memory", "cleaned_documents * dedup_document_memory", "B", "memory of dedup's last process"),
-    F("today_dedup_disk", "clean_store + signatures + shingles + dedup_store + index_store", "B", "disk of that process"),
+    F("today_dedup_disk", "clean_store + signatures + shingles + dedup_store + index_store", "B",
+      "disk of that process"),
     F("today_tokenizer_memory", "kept_documents * tokenizer_document_memory", "B", "memory of tokenizer"),
-    F("gathered", "2 * min(1, machines - 1)", "", "times that what is shared by several machines moves more", shown=False),
-    F("today_network", "warc_bytes + (1 + gathered) * (corpus_store + clean_store) + gathered * (signatures + shingles)"
-      " + machines * (corpus_store + clean_store) + 3 * dedup_store + index_store + tokens_store", "B", "moved: every pod fetches its whole input, the last one gathers"),
+    F("gathered", "2 * min(1, machines - 1)", "", "times that shared work moves once more, and back", shown=False),
+    F("today_network",
+      "warc_bytes + (1 + gathered) * (corpus_store + clean_store) + gathered * (signatures + shingles)"
+      " + machines * (corpus_store + clean_store) + 3 * dedup_store + index_store + tokens_store", "B",
+      "moved: every pod fetches its whole input, the last one gathers"),
     F("today_max_tokens", "tokens * memory_bytes / max(today_dedup_memory, today_tokenizer_memory)", "tokens",
       "the most tokens that fit the memory of one machine"),
 )  # fmt: skip

@@ -3,6 +3,7 @@
 It knows the phases by their configs and artifacts only. It prints one JSON object; MANTUS_CACHE must be a fresh folder.
 """
 
+import gzip
 import json
 import os
 import resource
@@ -44,8 +45,9 @@ def measure(megabytes: float, vocab_size: int, crawl: str, scratch: Path) -> dic
 
 
 def _life(crawl: str, vocab_size: int, scratch: Path) -> dict[str, float]:
-    store = {"store": str(scratch / "store")}
-    packed = sum(Path(path).stat().st_size for path in glob(crawl, recursive=True)) / 1e6
+    store: dict[str, Any] = {"store": str(scratch / "store")}
+    files = [Path(path) for path in glob(crawl, recursive=True)]
+    pages, packed = sum(map(_unpacked, files)), sum(path.stat().st_size for path in files)
     source = Source(type="warc", path=crawl, name="crawl", license="LicenseRef-unknown")
     corpus, collect_s = timed(lambda: collect.run(collect.CollectConfig(**store, sources=(source,), workers=1)))
     cleaned, clean_s = timed(lambda: clean.run(clean.CleanConfig(**store, corpus=corpus.uri)))
@@ -54,24 +56,34 @@ def _life(crawl: str, vocab_size: int, scratch: Path) -> dict[str, float]:
     parts = part_paths(fetch(cleaned.uri))
     _, sign_s = timed(lambda: [sign(part, scratch / part.stem, config.sketch, Requests()) for part in parts])
     size = kept.stats["bytes"] / 1e6
-    learn = {**store, "corpus": kept.uri, "vocab_size": vocab_size}
+    learn: dict[str, Any] = {**store, "corpus": kept.uri, "vocab_size": vocab_size}
     _, part_s = timed(lambda: vocabulary.run(vocabulary.TokenizerConfig(**learn, sample_mb=size / 4)))
     tokenizer, whole_s = timed(lambda: vocabulary.run(vocabulary.TokenizerConfig(**learn, sample_mb=size * 2)))
-    ids = {**store, "corpus": kept.uri, "tokenizer": tokenizer.uri, "threads": 1}
+    ids: dict[str, Any] = {**store, "corpus": kept.uri, "tokenizer": tokenizer.uri, "threads": 1}
     tokens, tokenize_s = timed(lambda: tokenize.run(tokenize.TokenizeConfig(**ids)))
     learn_s = max(0.0, whole_s - part_s) / (size * 3 / 4)
     return {
-        "collect_s_per_mb": collect_s / packed,
+        "collect_s_per_mb": collect_s / (pages / 1e6),
         "clean_s_per_mb": clean_s / (corpus.stats["bytes"] / 1e6),
         "sign_s_per_mb": sign_s / (cleaned.stats["bytes"] / 1e6),
         "judge_s_per_mb": max(0.0, dedup_s - sign_s) / (cleaned.stats["bytes"] / 1e6),
         "scan_s_per_mb": max(0.0, whole_s - learn_s * size) / size,
         "learn_s_per_mb": learn_s,
         "tokenize_s_per_mb": tokenize_s / size,
-        "warc_per_text": packed * 1e6 / corpus.stats["bytes"],
+        "page_bytes_per_text": pages / corpus.stats["bytes"],
+        "packed": packed / pages,
         **ratios({"corpus": corpus, "clean": cleaned, "dedup": kept, "tokens": tokens}),
         **_of_documents(kept),
     }
+
+
+def _unpacked(path: Path) -> int:
+    """Bytes of a WARC file once unpacked."""
+    with path.open("rb") as file:
+        if file.read(2) != b"\x1f\x8b":
+            return path.stat().st_size
+    with gzip.open(path) as unpacked:
+        return sum(len(chunk) for chunk in iter(lambda: unpacked.read(1 << 20), b""))
 
 
 def timed(work: Callable[[], Result]) -> tuple[Result, float]:
@@ -87,7 +99,7 @@ def _cpu_s() -> float:
 
 
 def ratios(made: dict[str, Manifest]) -> dict[str, float]:
-    """What stays at each stage and how it is stored, from the manifests of one corpus, by kind; absent ones left out."""
+    """What stays at each stage and how it is stored. made: manifests of one corpus, by kind; any may be absent."""
     found = {}
     for kind, name in (("corpus", "collected"), ("clean", "cleaned"), ("dedup", "kept")):
         if kind in made:
@@ -110,12 +122,14 @@ def _of_documents(kept: Manifest) -> dict[str, float]:
     """Of the documents that stay: the log-normal law of their sizes, and the bytes of their shingles."""
     import polars as pl
 
-    frame = pl.concat([pl.read_parquet(path) for path in sorted(fetch(kept.uri).glob(f"{INDEX}*.parquet"))])
-    logs = np.log(np.maximum(1, frame["bytes"].to_numpy()))
+    paths = sorted(fetch(kept.uri).glob(f"{INDEX}*.parquet"))
+    frame = pl.concat([pl.read_parquet(path, columns=["bytes", "shingles"]) for path in paths])
+    sizes, shingles = frame["bytes"].to_numpy(), frame["shingles"].to_numpy()
+    logs = np.log(np.maximum(1, sizes))
     return {
         "size_mu": float(logs.mean()),
         "size_sigma": float(logs.std()),
-        "shingles_per_text": float(8 * frame["shingles"].sum() / frame["bytes"].sum()),
+        "shingles_per_text": float(8 * shingles.sum() / sizes.sum()),
     }
 
 

@@ -24,18 +24,19 @@ MEASURED_MB = 24.0
 MEASURED_VOCAB = 16_384
 
 MEANINGS: dict[str, tuple[str, str]] = {
-    "collect_s_per_mb": ("s/MB", "processor time of collect for a MB of WARC as it lies"),
+    "collect_s_per_mb": ("s/MB", "processor time of collect for a MB of unpacked WARC"),
     "clean_s_per_mb": ("s/MB", "of clean for a MB of text collected"),
     "sign_s_per_mb": ("s/MB", "of dedup's signatures for a MB of text that passed the rules"),
     "judge_s_per_mb": ("s/MB", "of the rest of dedup for the same"),
     "scan_s_per_mb": ("s/MB", "of tokenizer to look through a MB of the corpus"),
     "learn_s_per_mb": ("s/MB", "of tokenizer to learn from a MB of its sample"),
     "tokenize_s_per_mb": ("s/MB", "of tokenize for a MB of text"),
-    "warc_per_text": ("", "bytes of WARC for a byte of text collected"),
+    "page_bytes_per_text": ("", "bytes of unpacked WARC for a byte of text collected"),
+    "packed": ("", "bytes of WARC as it lies for a byte of it unpacked"),
     "clean_survival": ("", "share of text that passes the rules"),
     "dedup_survival": ("", "share of that text that stays after dedup"),
     "bytes_per_token": ("B", "text of a token, end marks counted as tokens"),
-    "vocab_size": ("", "tokens of the vocabulary that these were counted with"),
+    "vocab_size": ("", "tokens of the vocabulary"),
     "collected_document_bytes": ("B", "mean document collected"),
     "cleaned_document_bytes": ("B", "mean document that passes the rules"),
     "kept_document_bytes": ("B", "mean document kept"),
@@ -158,7 +159,7 @@ def of_artifact(uri: str) -> dict[str, Input]:
         todo += [entry.uri for entry in manifest.inputs if manifest.kind in ("tokens", "dedup", "clean")]
     values = ratios(found)
     if not values:
-        raise ValueError(f"--like {uri}: a {found[next(iter(found))].kind}, not made of a corpus; name a tokens artifact")
+        raise ValueError(f"--like {uri}: a {next(iter(found))}, not made of a corpus; name a tokens artifact")
     return {name: Input(name, value, *MEANINGS[name], f"of {uri}") for name, value in values.items()}
 
 

@@ -5,19 +5,32 @@ It knows flags and how a plan is laid out, not the arithmetic.
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from mantus.launch.flags import Parser
-from mantus.launch.phases import parse_config
+from mantus.launch.phases import PHASES, parse_config
 from mantus.launch.plan import corpus, training
 from mantus.launch.plan.arithmetic import Formula, Input, Line, evaluate, explain, read_amount, show
-from mantus.launch.plan.rates import Rates, assumed, find_rates, of_artifact
+from mantus.launch.plan.rates import MEANINGS, Rates, assumed, find_rates, of_artifact
 from mantus.launch.recipe import load_recipe
 
 GIB = 1 << 30
-SUMMARY = "say what a corpus of some tokens, or a recipe's pretraining, costs before it is begun"
+
+
+SETTINGS = {
+    "bands": ("", "bands of dedup"),
+    "sample_mb": ("MB", "text that the tokenizer learns from"),
+    "shard_tokens": ("tokens", "tokens of a shard"),
+}
+MACHINE = {
+    "cores": ("", "cores of a machine"),
+    "memory_bytes": ("B", "memory of a machine"),
+    "hours": ("h", "hours that it may take"),
+    "machines": ("", "machines"),
+}
+DEFAULT = {"cores": 16, "memory_bytes": 64 * GIB, "hours": 24}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +59,23 @@ class Plan:
         return {"title": self.title, "inputs": inputs, "sections": lines, "limits": limits(self)}
 
 
-def command(words: list[str]) -> int:
+def command(words: list[str], summary: str) -> int:
     """Print the plan that the words ask for; 0. ValueError with one line when they are wrong."""
-    given = _parser().parse_args(words)
+    given = _parser(summary).parse_args(words)
     if not given.tokens and not given.config:
         raise ValueError("plan: nothing to plan; give --tokens (such as 1T) or --config with a recipe")
     recipe = load_recipe(given.config, given.set) if given.config else {}
     trained = training.training_of(recipe) if given.config else None
-    user = _user(given, recipe)
     sizes = [read_amount(text, "--tokens") for text in given.tokens]
     if trained is not None and not sizes:
         sizes = [trained.config["steps"] * trained.config["batch_tokens"]]
     prices = _prices(given.price)
     pretraining = None if trained is None else _pretraining(trained, given)
     rates = find_rates(given.measure, given.rates, given.warc)
-    inputs = _inputs(rates, user, given)
+    machine = {"cores": given.cores, "memory_bytes": given.memory_gib * GIB}
+    machine |= {"machines": given.machines} if given.machines else {"hours": given.hours}
+    inputs = corpus_inputs(rates, recipe, machine) | (of_artifact(given.like) if given.like else {})
+    inputs |= assumed(given.assume, inputs)
     plans = [plan_corpus(tokens, inputs, prices) for tokens in sizes]
     if given.json:
         found = {"rates": asdict(rates), "corpus": [plan.row() for plan in plans]}
@@ -72,7 +87,7 @@ def command(words: list[str]) -> int:
 
 
 def plan_corpus(tokens: float, inputs: dict[str, Input], prices: dict[str, float]) -> Plan:
-    """The plan of a corpus of so many tokens. inputs: rates, CONSTANTS, and what `_user` gives."""
+    """The plan of a corpus of so many tokens. inputs: what `corpus_inputs` gives."""
     wanted = Input("tokens", tokens, "tokens", "tokens wanted", "flag --tokens, or the recipe")
     costs = {name: Input(name, price, "", f"price: {name}", "flag --price") for name, price in prices.items()}
     everything = {"tokens": wanted, **inputs, **costs}
@@ -96,40 +111,29 @@ def _values(inputs: dict[str, Input]) -> dict[str, float]:
     return {name: item.value for name, item in inputs.items()}
 
 
-def _user(given: argparse.Namespace, recipe: dict[str, Any]) -> dict[str, Input]:
-    """What flags and recipe say of machines and settings."""
-    dedup = parse_config("dedup", {"corpus": "file:///unknown", **(recipe.get("dedup") or {})}, "dedup").model_dump()
-    learn = {"corpus": "file:///unknown", **(recipe.get("tokenizer") or {})}
-    sample = parse_config("tokenizer", learn, "tokenizer").model_dump()["sample_mb"]
-    needed = {"corpus": "file:///unknown", "tokenizer": "file:///unknown", **(recipe.get("tokenize") or {})}
-    shard = parse_config("tokenize", needed, "tokenize").model_dump()["shard_tokens"]
-    vocab = given.vocab_size or (training.vocab_of(recipe) if recipe else 0)
-    found = [
-        Input("cores", given.cores, "", "cores of a machine", "flag --cores"),
-        Input("memory_bytes", given.memory_gib * GIB, "B", "memory of a machine", "flag --memory-gib"),
-        Input("bands", dedup["bands"], "", "bands of dedup", "recipe, or its default"),
-        Input("sample_mb", sample, "MB", "text that the tokenizer learns from", "recipe, or its default"),
-        Input("shard_tokens", shard, "tokens", "tokens of a shard", "recipe, or its default"),
-    ]
-    if vocab:
-        found.append(Input("token_bytes", 2 if vocab <= 1 << 16 else 4, "B", f"stored token of {vocab} known", "vocabulary"))
-    if given.machines:
-        found.append(Input("machines", given.machines, "", "machines", "flag --machines"))
-    else:
-        found.append(Input("hours", given.hours, "h", "hours that it may take", "flag --hours"))
-    return {item.name: item for item in found}
+def corpus_inputs(
+    rates: Rates, recipe: Mapping[str, Any] | None = None, machine: Mapping[str, float] | None = None, bands: int = 0
+) -> dict[str, Input]:
+    """Every input of a corpus but its tokens. recipe: its sections.  machine: cores, memory_bytes, hours or machines.
+
+    bands: of dedup, where not the recipe's. ValueError names a field that is wrong.
+    """
+    recipe = recipe or {}
+    settings = {"bands": bands or _setting(recipe, "dedup", "bands")}
+    settings |= {"sample_mb": _setting(recipe, "tokenizer", "sample_mb")}
+    settings |= {"shard_tokens": _setting(recipe, "tokenize", "shard_tokens")}
+    said = {name: Input(name, value, *SETTINGS[name], "recipe, or default") for name, value in settings.items()}
+    if recipe:
+        vocab = _setting(recipe, "tokenizer", "vocab_size")
+        said["vocab_size"] = Input("vocab_size", vocab, *MEANINGS["vocab_size"], "recipe, or default")
+    flags = {name: Input(name, value, *MACHINE[name], "flag") for name, value in (machine or DEFAULT).items()}
+    return {item.name: item for item in corpus.CONSTANTS} | rates.inputs() | said | flags
 
 
-def _inputs(rates: Rates, user: dict[str, Input], given: argparse.Namespace) -> dict[str, Input]:
-    """Everything but the tokens: the later ones of measured, artifact's and assumed count."""
-    inputs = {item.name: item for item in corpus.CONSTANTS} | rates.inputs() | user
-    if given.like:
-        inputs |= of_artifact(given.like)
-    if "token_bytes" not in inputs:
-        vocab = inputs["vocab_size"]
-        wide = 2 if vocab.value <= 1 << 16 else 4
-        inputs["token_bytes"] = Input("token_bytes", wide, "B", f"stored token of {vocab.value:.0f} known", vocab.origin)
-    return inputs | assumed(given.assume, inputs)
+def _setting(recipe: Mapping[str, Any], verb: str, field: str) -> float:
+    fields = PHASES[verb].config.model_fields
+    needed: dict[str, Any] = {name: "file:///unknown" for name in ("corpus", "tokenizer") if name in fields}
+    return float(getattr(parse_config(verb, {**needed, **(recipe.get(verb) or {})}, verb), field))
 
 
 def _prices(settings: Sequence[str]) -> dict[str, float]:
@@ -143,20 +147,20 @@ def _prices(settings: Sequence[str]) -> dict[str, float]:
 
 
 def limits(plan: Plan) -> list[str]:
-    """What does not fit the machine, in sentences; [] when all does."""
+    """What does not fit the machine, or does not scale, in sentences; [] when all does."""
     value = plan.values
     room = value["memory_bytes"]
     most = f"at most {show(value['today_max_tokens'], 'tokens')} tokens fit"
     found = []
     if value["today_dedup_memory"] > room:
-        need = f"{show(value['today_dedup_memory'], 'B')} in one process for {show(value['cleaned_documents'], 'documents')}"
-        found.append(f"dedup as it is today needs {need} documents, a machine has {show(room, 'B')}: {most}")
+        need = f"{show(value['today_dedup_memory'], 'B')} in one process"
+        found.append(f"dedup as it is today needs {need}, a machine has {show(room, 'B')}: {most}")
     if value["today_tokenizer_memory"] > room:
         need = f"{show(value['today_tokenizer_memory'], 'B')} in one process"
         found.append(f"tokenizer as it is today needs {need}, a machine has {show(room, 'B')}: {most}")
     if value["hot_memory"] > value["task_memory"]:
         need, has = show(value["hot_memory"], "B"), show(value["task_memory"], "B")
-        share = f"{value['hot_share']:.2g} of the documents"
+        share = f"{value['hot_share']:.0%} of the documents"
         found.append(f"a segment with a value that {share} share needs {need} to be sorted, a task has {has}; more "
                      "segments do not divide it: sort it on disk")  # fmt: skip
     if value["dedup_object"] < value["object_bytes"] and value["parts"] > 1000:
@@ -167,13 +171,13 @@ def limits(plan: Plan) -> list[str]:
 
 def text(plans: list[Plan], pretraining: Plan | None, explained: bool) -> Iterator[str]:
     """The plan for people: tables, what does not fit, and on request the arithmetic."""
-    for group in ([plan] for plan in ([pretraining] if pretraining else [])):
+    alone = [pretraining] if pretraining else []
+    for group in filter(None, (alone, plans)):
         yield from _table(group)
-    yield from _table(plans)
     for plan in plans:
-        yield from (f"does not fit, {plan.title}: {line}" for line in limits(plan))
+        yield from (f"limit, {plan.title}: {line}" for line in limits(plan))
     if explained:
-        for plan in [*([pretraining] if pretraining else []), *plans]:
+        for plan in [*alone, *plans]:
             yield from ("", f"== {plan.title}", *explain(list(plan.inputs.values()), plan.lines))
 
 
@@ -199,8 +203,8 @@ def _table(plans: list[Plan]) -> Iterator[str]:
             yield f"  {name:<{left}}" + "  ".join(cell.rjust(w) for cell, w in zip(cells, widths, strict=True))
 
 
-def _parser() -> Parser:
-    parser = Parser("mantus plan", description=SUMMARY)
+def _parser(summary: str) -> Parser:
+    parser = Parser("mantus plan", description=summary)
     add = parser.add_argument
     add("--tokens", action="append", default=[], metavar="1T", help="tokens wanted of a corpus; several times: columns")
     add("--config", default="", help="a recipe: its pretraining is planned, and a corpus of the tokens it reads")
@@ -208,9 +212,8 @@ def _parser() -> Parser:
     add("--cores", type=_positive, default=16, help="cores of a machine (default %(default)s)")
     add("--memory-gib", type=_positive, default=64, help="its memory (default %(default)s)")
     asked = parser.add_mutually_exclusive_group()
-    asked.add_argument("--hours", type=_positive, default=24.0, help="ask for machines (default: for %(default)s hours)")
+    asked.add_argument("--hours", type=_positive, default=24, help="ask for machines (default: for %(default)s hours)")
     asked.add_argument("--machines", type=_positive, default=0, help="ask for hours on so many machines")
-    add("--vocab-size", type=int, default=0, help="2 bytes a token up to 65,536, else 4 (default: the recipe's)")
     add("--measure", action="store_true", help="measure this machine's rates anew")
     add("--warc", default="", metavar="GLOB", help="measure on these WARC files instead of text of this machine")
     add("--rates", default="", metavar="FILE", help="rates of another machine, as --measure keeps them")

@@ -49,13 +49,11 @@ def texts(megabytes: float) -> Iterator[tuple[str, str]]:
                 return
 
 
-def write_crawl(megabytes: float, path: Path) -> int:
-    """Write such texts as a WARC file, each page a gzip member as Common Crawl has them; how many pages."""
-    num = 0
+def write_crawl(megabytes: float, path: Path) -> None:
+    """Write such texts as a WARC file, each page a gzip member as Common Crawl has them."""
     with path.open("wb") as file:
-        for num, (name, text) in enumerate(texts(megabytes), 1):
+        for name, text in texts(megabytes):
             file.write(gzip.compress(_record(name, _page(name, text)), 6))
-    return num
 
 
 def _page(name: str, text: str) -> bytes:

@@ -54,7 +54,8 @@ def fill_buckets(documents: int, buckets: int, law: Law, seed: int) -> Filled:
 
     buckets: a power of two, at most 65,536.
     """
-    assert buckets & (buckets - 1) == 0 and buckets <= 1 << 16
+    assert buckets & (buckets - 1) == 0
+    assert buckets <= 1 << 16
     chance = np.random.Generator(np.random.SFC64(seed))
     counts, sums, largest = np.zeros(buckets, np.int64), np.zeros(buckets), 0.0
     for start in range(0, documents, CHUNK):

@@ -17,12 +17,12 @@ from mantus.launch.figures import machine
 from mantus.launch.phases import parse_config
 from mantus.launch.plan.arithmetic import Formula, Input
 from mantus.model.config import ModelConfig, count_params, matmul_params, resolve_size
-from mantus.processes import child_environment, run_child
+from mantus.processes import child_environment, num_processors, run_child
 
 F = Formula
 STEPS = 5
 MAX_STEP_FLOPS = 3e12
-"""Of a step that is measured here; 5 such steps take 2 cores about a minute."""
+"""Of a step that is measured here; 5 such steps take about two minutes of one processor."""
 
 FORMULAS = (
     F("pretrain_tokens", "steps * batch_tokens", "tokens", "tokens trained on"),
@@ -101,17 +101,20 @@ def speed(training: Training, flops: float) -> Input:
     job = {"size": training.size, "vocab_size": training.shape.vocab_size, **training.config}
     command = [sys.executable, "-m", "mantus.launch.plan.training", json.dumps(job)]
     paths = os.pathsep.join(filter(None, sys.path))
-    done = run_child(command, env=child_environment(PYTHONPATH=paths, TORCH_CPP_LOG_LEVEL="ERROR"))
+    done = run_child(command, env=child_environment(1, PYTHONPATH=paths, TORCH_CPP_LOG_LEVEL="ERROR"))
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit {done.returncode}"]
         raise RuntimeError(f"measuring pretraining failed: {lines[-1]}")
-    rate = float(done.stdout.split()[-1])
-    day = datetime.now(UTC).date().isoformat()
-    return Input("flops_per_s", rate, "FLOP/s", "what this machine sustains", f"measured {day} on {machine()}")
+    rate = float(done.stdout.split()[-1]) * num_processors()
+    origin = f"measured {datetime.now(UTC).date().isoformat()} on {machine()}"
+    return Input("flops_per_s", rate, "FLOP/s", "what this machine's processors would do without loss", origin)
 
 
 def measure(job: dict[str, Any]) -> float:
-    """FLOP/s of the fastest of a few steps on random tokens, by the model's own count."""
+    """FLOP/s of one processor: the cheapest of a few steps on random tokens, by the model's own count of FLOPs.
+
+    One thread and its processor time, since threads that wait for each other on a busy machine burn several times it.
+    """
     import torch
 
     from mantus.model.config import flops_per_token
@@ -127,12 +130,12 @@ def measure(job: dict[str, Any]) -> float:
     ids = torch.randint(job["vocab_size"], (rows, job["seq_len"]))
     times = []
     for _ in range(STEPS):
-        begin = time.perf_counter()
+        begin = time.process_time()
         (module(ids, ids) / ids.numel()).backward()
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        times.append(time.perf_counter() - begin)
+        times.append(time.process_time() - begin)
     return ids.numel() * flops_per_token(model.config, job["seq_len"]) / min(times)
 
 
