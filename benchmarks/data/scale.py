@@ -54,7 +54,7 @@ class Shuffled:
 
 
 def web(inputs: dict[str, Input]) -> dict[str, Input]:
-    """The same inputs with shares as the web may have them: all crawls as large as one, pages' texts as the sample's."""
+    """The same inputs with shares as the web may have them: crawls as large as one, texts of pages as the sample's."""
     value = {name: item.value for name, item in inputs.items()}
     page_bytes_per_text = CRAWL_BYTES / CRAWL_PAGES / value["collected_document_bytes"]
     collected_per_token = CRAWLS * CRAWL_BYTES / KEPT / page_bytes_per_text

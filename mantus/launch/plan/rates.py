@@ -68,7 +68,7 @@ class Rates:
 
     def inputs(self) -> dict[str, Input]:
         """As inputs of the arithmetic, by name."""
-        return {name: Input(name, value, *MEANINGS[name], self.origin) for name, value in self.values.items()}
+        return {name: Input(name, value, *MEANINGS[name], "measured") for name, value in self.values.items()}
 
 
 def kept_path() -> Path:

@@ -17,6 +17,8 @@ from mantus.launch.plan.rates import MEANINGS, Rates, assumed, find_rates, of_ar
 from mantus.launch.recipe import load_recipe
 
 GIB = 1 << 30
+MANY_PARTS = 100_000
+"""From so many objects of an artifact on their size is worth a word."""
 
 
 SETTINGS = {
@@ -56,7 +58,7 @@ class Plan:
         """For machines."""
         lines = {name: [line.row() for line in lines] for name, lines in self.sections.items()}
         inputs = [asdict(item) for item in self.inputs.values()]
-        return {"title": self.title, "inputs": inputs, "sections": lines, "limits": limits(self)}
+        return {"title": self.title, "inputs": inputs, "sections": lines}
 
 
 def command(words: list[str], summary: str) -> int:
@@ -78,7 +80,7 @@ def command(words: list[str], summary: str) -> int:
     inputs |= assumed(given.assume, inputs)
     plans = [plan_corpus(tokens, inputs, prices) for tokens in sizes]
     if given.json:
-        found = {"rates": asdict(rates), "corpus": [plan.row() for plan in plans]}
+        found = {"rates": asdict(rates), "corpus": [{**plan.row(), "limits": limits(plan)} for plan in plans]}
         print(json.dumps(found | ({"pretraining": pretraining.row()} if pretraining else {})))
         return 0
     print(f"rates: {rates.origin}\nsample: {rates.sample}")
@@ -163,7 +165,7 @@ def limits(plan: Plan) -> list[str]:
         share = f"{value['hot_share']:.0%} of the documents"
         found.append(f"a segment with a value that {share} share needs {need} to be sorted, a task has {has}; more "
                      "segments do not divide it: sort it on disk")  # fmt: skip
-    if value["dedup_object"] < value["object_bytes"] and value["parts"] > 1000:
+    if value["dedup_object"] < value["object_bytes"] and value["parts"] > MANY_PARTS:
         found.append(f"parts of the dedup artifact are {show(value['dedup_object'], 'B')} each: each filter makes them "
                      f"smaller, none joins them; {show(value['parts'], 'objects')} objects")  # fmt: skip
     return found
