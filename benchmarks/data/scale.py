@@ -130,7 +130,7 @@ def planned(documents: float, rates: Rates, num_bands: int) -> Plan:
 
 def simulation_block(documents: int, found: list[Shuffled], drawn: dict[str, Any], cost: tuple[float, float]) -> str:
     lines = [
-        f"{documents:,} documents; {cost[0]:.0f} s and {cost[1]:.0f} MB of memory for the simulation.",
+        f"{documents:,} documents; {cost[0]:.0f} s of processor time and {cost[1]:.0f} MB of memory to simulate.",
         "",
         "| shuffle | tasks | mean | largest | largest : mean | memory of that task | objects | GET | naive objects |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
@@ -183,11 +183,16 @@ def draw(drawn: dict[str, Any], path: Path) -> None:
 
     value = drawn["plan"].values
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3), layout="constrained")
-    left.hist(drawn["buckets"] * value["token_bytes"] / value["bytes_per_token"] / 1e9, bins=60, color="#4c78a8")
+    left.hist(
+        drawn["buckets"] * value["token_bytes"] / value["bytes_per_token"] / 1e9,
+        bins=60,
+        histtype="stepfilled",
+        color="#4c78a8",
+    )
     left.set(title=f"{len(drawn['buckets']):,} buckets of tokens", xlabel="GB", ylabel="buckets")
     for case, colour in (("even", "#4c78a8"), ("1 % share a value", "#e45756")):
         sizes = drawn[f"{SHAPES[-1][0]} {case}"].ravel() * VALUES["record_bytes"] / 1e6
-        right.hist(sizes, bins=60, label=case, color=colour, alpha=0.7)
+        right.hist(sizes, bins=60, histtype="stepfilled", label=case, color=colour, alpha=0.7)
     right.set(title=f"segments of {SHAPES[-1][0]} bands", xlabel="MB of records", ylabel="segments", yscale="log")
     right.legend(frameon=False)
     figure.savefig(path, metadata={"Date": None})
@@ -221,10 +226,10 @@ def main() -> None:
     plans = [plan_corpus(tokens, inputs, {}) for tokens in TOKENS]
     crawled = [plan_corpus(tokens, web(inputs), {}) for tokens in TOKENS]
     crawled = [replace(plan, title=f"{plan.title} of the web") for plan in crawled]
-    begin = time.monotonic()
+    begin = time.process_time()
     found, drawn = simulate(documents, rates)
     peak = int(re.findall(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[0]) / 1024
-    cost = (time.monotonic() - begin, peak)
+    cost = (time.process_time() - begin, peak)
     made = f"Written by `make scale`: commit `{commit()}`, {machine()}, {time.strftime('%Y-%m-%d', time.gmtime())}."
     blocks = {
         "plan": plan_block([*plans, *crawled], rates),

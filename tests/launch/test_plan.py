@@ -137,6 +137,7 @@ def test_a_corpus_by_hand():
         "task_memory": 4 * GIB,
         "bands_bytes": 2e9 * 20 * 16,
         "segments": math.ceil(2e9 * 64 / (4 * GIB)),
+        "union_find": 16e9,
         "shuffled_tokens": 4e12,
         "buckets": 2048,
         "parts": math.ceil(32e12 / (16 * MIB)),
@@ -294,6 +295,21 @@ def test_the_verb_prints_json(capsys: pytest.CaptureFixture[str]):
     assert found["corpus"][0]["limits"] == []
     given = {item["name"]: item["value"] for item in found["corpus"][0]["inputs"]}
     assert (given["tokens"], given["vocab_size"]) == (tokens, 4096), "as the recipe says"
+
+
+@pytest.mark.usefixtures("kept")
+def test_a_recipe_without_pretraining_is_planned_by_its_tokens(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    recipe = tmp_path / "data.yaml"
+    recipe.write_text("dedup: {bands: 14, rows: 8}")
+    assert ended("--config", str(recipe)) == 2
+    assert "has no section pretrain to plan; give --tokens" in capsys.readouterr().err
+    assert ended("--config", str(recipe), "--tokens", "1T", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert "pretraining" not in found
+    assert {item["name"]: item["value"] for item in found["corpus"][0]["inputs"]}["bands"] == 14
+    recipe.write_text("dedup: {bandz: 14}")
+    assert ended("--config", str(recipe), "--tokens", "1T") == 2
+    assert "dedup.bandz" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("size", SIZES)

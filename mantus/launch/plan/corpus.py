@@ -63,6 +63,7 @@ SHUFFLES = (
     F("segment_memory", "cleaned_documents / segments * sort_memory", "B", "memory to sort a segment"),
     F("hot_memory", "segment_memory + hot_share * cleaned_documents * sort_memory", "B",
       "the same with a value that many share"),
+    F("union_find", "8 * cleaned_documents", "B", "union-find over all documents, in one process"),
     F("band_writers", "max(1, floor(bands_bytes / (bands * segments * object_bytes)))", "",
       "tasks that may write bands, for objects of that size"),
     F("parts", "ceil(collected_bytes / part_bytes)", "objects", "parts of a corpus"),

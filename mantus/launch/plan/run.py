@@ -14,7 +14,7 @@ from mantus.launch.phases import PHASES, parse_config
 from mantus.launch.plan import corpus, training
 from mantus.launch.plan.arithmetic import Formula, Input, Line, evaluate, explain, read_amount, show
 from mantus.launch.plan.rates import MEANINGS, Rates, assumed, find_rates, of_artifact
-from mantus.launch.recipe import load_recipe
+from mantus.launch.recipe import check_recipe, load_recipe
 
 GIB = 1 << 30
 MANY_PARTS = 100_000
@@ -67,10 +67,13 @@ def command(words: list[str], summary: str) -> int:
     if not given.tokens and not given.config:
         raise ValueError("plan: nothing to plan; give --tokens (such as 1T) or --config with a recipe")
     recipe = load_recipe(given.config, given.set) if given.config else {}
-    trained = training.training_of(recipe) if given.config else None
+    check_recipe(recipe)
+    trained = training.training_of(recipe) if "pretrain" in recipe else None
     sizes = [read_amount(text, "--tokens") for text in given.tokens]
     if trained is not None and not sizes:
         sizes = [trained.config["steps"] * trained.config["batch_tokens"]]
+    if not sizes:
+        raise ValueError(f"--config {given.config}: has no section pretrain to plan; give --tokens (such as 1T)")
     prices = _prices(given.price)
     pretraining = None if trained is None else _pretraining(trained, given)
     rates = find_rates(given.measure, given.rates, given.warc)
@@ -160,6 +163,9 @@ def limits(plan: Plan) -> list[str]:
     if value["today_tokenizer_memory"] > room:
         need = f"{show(value['today_tokenizer_memory'], 'B')} in one process"
         found.append(f"tokenizer as it is today needs {need}, a machine has {show(room, 'B')}: {most}")
+    if value["union_find"] > room * value["usable_memory"]:
+        found.append(f"union-find over {show(value['cleaned_documents'], 'documents')} documents needs "
+                     f"{show(value['union_find'], 'B')} in one process: divide it by component first")  # fmt: skip
     if value["hot_memory"] > value["task_memory"]:
         need, has = show(value["hot_memory"], "B"), show(value["task_memory"], "B")
         share = f"{value['hot_share']:.0%} of the documents"
