@@ -22,14 +22,16 @@ from mantus.launch.plan.run import Plan, corpus_inputs, limits, plan_corpus, row
 from mantus.launch.plan.shuffle import Counts, Filled, Law, fill_buckets, fill_from_sources, fill_segments
 
 TOKENS = (1e12, 2e12)
+VALUES = {item.name: item.value for item in CONSTANTS}
 SHAPES = ((14, 8), (20, 5))
 DOMINANT, TIMES_LONGER = 0.9, 10
 """The skewed mix: share of the documents that one source has, and how much longer they are."""
+CASES = {"even": 0.0, "1 % share a value": VALUES["hot_share"]}
+"""Share of documents that have one value of a band in common."""
 CRAWLS, PASSED, KEPT = 96, 36e12, 15e12
 """Published of FineWeb: crawls read, tokens that passed its rules, tokens after dedup."""
 CRAWL_BYTES, CRAWL_PAGES = 424.7 * 2**40, 3.16e9
 """Published of one of these crawls (2024-10): bytes unpacked, and pages."""
-VALUES = {item.name: item.value for item in CONSTANTS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ def simulate(documents: int, rates: Rates) -> tuple[list[Shuffled], dict[str, An
     for shape in SHAPES:
         plan = planned(documents, rates, shape[0])
         segments = int(plan.values["segments"])
-        for case, hot in (("even", 0.0), ("1 % share a value", VALUES["hot_share"])):
+        for case, hot in CASES.items():
             counts = fill_segments(documents, shape[0], segments, hot, seed=shape[0])
             found.append(bands(f"bands {shape[0]} x {shape[1]}, {case}", plan, counts))
             drawn[f"{shape[0]} {case}"] = counts
@@ -183,16 +185,13 @@ def draw(drawn: dict[str, Any], path: Path) -> None:
 
     value = drawn["plan"].values
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3), layout="constrained")
-    left.hist(
-        drawn["buckets"] * value["token_bytes"] / value["bytes_per_token"] / 1e9,
-        bins=60,
-        histtype="stepfilled",
-        color="#4c78a8",
-    )
-    left.set(title=f"{len(drawn['buckets']):,} buckets of tokens", xlabel="GB", ylabel="buckets")
-    for case, colour in (("even", "#4c78a8"), ("1 % share a value", "#e45756")):
-        sizes = drawn[f"{SHAPES[-1][0]} {case}"].ravel() * VALUES["record_bytes"] / 1e6
-        right.hist(sizes, bins=60, histtype="stepfilled", label=case, color=colour, alpha=0.7)
+    sizes = drawn["buckets"] * value["token_bytes"] / value["bytes_per_token"] / 1e6
+    left.hist(sizes, bins=60, histtype="stepfilled", color="#4c78a8")
+    left.set(title=f"{len(sizes):,} buckets of tokens", xlabel="MB", ylabel="buckets")
+    cases = {case: drawn[f"{SHAPES[-1][0]} {case}"].ravel() * VALUES["record_bytes"] / 1e6 for case in CASES}
+    edges = np.linspace(*(pick(np.concatenate(list(cases.values()))) for pick in (np.min, np.max)), 80)
+    for (case, megabytes), colour in zip(cases.items(), ("#4c78a8", "#e45756"), strict=True):
+        right.hist(megabytes, bins=edges, histtype="stepfilled", label=case, color=colour, alpha=0.7)
     right.set(title=f"segments of {SHAPES[-1][0]} bands", xlabel="MB of records", ylabel="segments", yscale="log")
     right.legend(frameon=False)
     figure.savefig(path, metadata={"Date": None})
