@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 RECIPE ?= recipes/laptop.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run serve agent compile images test e2e e2e-cluster bench-data bench-training readme lint type format clean
+.PHONY: help setup run serve agent compile images test e2e e2e-cluster bench-data bench-training readme lint type format clean scale
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ bench-data: $(READY) ## dedup on text of this machine: cost, recall, precision; 
 
 bench-training: $(READY) ## training speed beside transformers' Trainer, a plain loop and litgpt; writes benchmarks/results/training.json
 	$(BIN)/python benchmarks/training/speed.py --out benchmarks/results
+
+scale: $(READY) ## plan 1T and 2T tokens by this machine's rates, simulate their shuffles; writes docs/scale.md
+	$(BIN)/python benchmarks/data/scale.py --measure --page docs/scale.md --out benchmarks/results
 
 readme: $(READY) ## put the last run's figures and picture into README.md
 	$(BIN)/python benchmarks/readme.py

@@ -13,6 +13,7 @@ import mantus
 RECIPE = "recipes/laptop.yaml"
 
 COMMANDS: dict[str, str] = {
+    "plan": "say what a corpus of some tokens, or a recipe's pretraining, costs before it is begun",
     "run": "run the whole pipeline on this machine, its phases as jobs of a cluster where asked",
     "serve": "serve a release behind an OpenAI-compatible endpoint",
     "deploy": "serve a release on a cluster behind KServe: canary, smoke test, promotion or the old one again",
@@ -63,6 +64,7 @@ def _dispatch(words: list[str]) -> int:
 
 def _commands() -> dict[str, Callable[[list[str]], int]]:
     return {
+        "plan": _plan,
         "run": _run,
         "serve": _serve,
         "deploy": _deploy,
@@ -103,6 +105,13 @@ def _phase(verb: str, words: list[str]) -> int:
     shown = {"uri": manifest.uri, "cached": manifest.cached, "stats": manifest.stats}
     print(json.dumps(shown) if given.json else f"{'cached ' if manifest.cached else ''}{manifest.uri}")
     return 0
+
+
+def _plan(words: list[str]) -> int:
+    """Say what is to come."""
+    from mantus.launch.plan.run import command
+
+    return command(words, COMMANDS["plan"])
 
 
 def _run(words: list[str]) -> int:
