@@ -14,18 +14,19 @@ from typing import Any
 import numpy as np
 
 from mantus.data.corpus import PART_BYTES, write_table
-from mantus.data.shards import token_dtype
+from mantus.data.shards import Tokens
 from mantus.data.tokens.census import Bound, census
+from mantus.data.tokens.encoding import BulkEncoder
 from mantus.text.tokenizer import Tokenizer
 
-BUCKET_BYTES = 128 << 20
+BUCKET_BYTES = 64 << 20
 """Bytes of text in a bucket, at most on average."""
-SLICE_BYTES = 1 << 20
+SLICE_BYTES = 1 << 19
 """Bytes of text that a group leaves in a bucket, at least on average: else a large corpus is shuffled in crumbs."""
 COUNTS = "counts.parquet"
 """Written last into a group's folder: its census."""
-ROWS = ("place", "side", "id", "source", "url", "license", "bytes", "tokens")
-"""What a bucket has of a document; `tokens` are bytes of the shards' dtype, the end mark included."""
+ROWS = ("place", "side", "id", "source", "url", "license", "bytes", "length", "tokens")
+"""What a bucket has of a document: `bytes` of text, `length` in tokens, `tokens` as bytes of the shards' dtype."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +72,11 @@ def encode(group: Group, tokenizer: Path, seed: int, buckets: int, bound: Bound)
         group.folder.mkdir(parents=True)
         number, found = group.first, []
         for part in group.parts:
-            table = _encoded(part, _tokenizer(tokenizer), seed, number)
-            number += table.num_rows
-            found.append(_counted(table, _tokenizer(tokenizer).vocab_size))
-            scatter(table, buckets, group.folder)
-            del table  # before the next one is made
+            frame = _encoded(part, _encoder(tokenizer), seed, number)
+            number += frame.height
+            found.append(frame.select("source", "side", documents=pl.lit(1, pl.Int64), bytes="bytes", tokens="length"))
+            scatter(frame, buckets, group.folder)
+            del frame  # before the next one is made
         temporary = counts.with_suffix(".part")
         write_table(census(pl.concat(found), bound).to_arrow(), temporary)
         temporary.replace(counts)
@@ -83,60 +84,48 @@ def encode(group: Group, tokenizer: Path, seed: int, buckets: int, bound: Bound)
 
 
 @lru_cache(1)
-def _tokenizer(folder: Path) -> Tokenizer:
-    return Tokenizer.load(folder)
+def _encoder(folder: Path) -> BulkEncoder:
+    return BulkEncoder(Tokenizer.load(folder))
 
 
-def _encoded(part: Path, tokenizer: Tokenizer, seed: int, number: int) -> Any:
-    """The documents of a part as a table of ROWS. number: of the first one in the corpus."""
-    import pyarrow as pa
-    import pyarrow.parquet as parquet
-
-    rows = parquet.read_table(part, columns=["id", "text", "source", "url", "license"], use_threads=False)
-    ids, dtype = rows["id"].to_pylist(), token_dtype(tokenizer.vocab_size)
-    sizes, documents = np.zeros(len(ids), np.int64), []
-    for index, text in enumerate(rows["text"]):
-        whole = text.as_py()
-        documents.append(np.array([*tokenizer.encode(whole), tokenizer.eot_id], dtype))
-        sizes[index] = len(whole.encode())
-    values = np.concatenate([np.zeros(0, dtype), *documents])
-    offsets = np.cumsum([0, *map(len, documents)], dtype=np.int64) * dtype.itemsize
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(values)]
-    columns = {
-        "place": pa.array([hash64(f"{seed} {name} {number + at}") for at, name in enumerate(ids)], pa.uint64()),
-        "side": pa.array([hash64(f"held out {name}") for name in ids], pa.uint64()),
-        **{name: rows[name].cast(pa.large_string()) for name in ("id", "source", "url", "license")},
-        "bytes": pa.array(sizes),
-        "tokens": pa.Array.from_buffers(pa.large_binary(), len(ids), buffers),
-    }
-    return pa.table(columns).select(ROWS)
-
-
-def _counted(table: Any, vocab_size: int) -> Any:
+def _encoded(part: Path, encoder: BulkEncoder, seed: int, number: int) -> Any:
+    """The documents of a part, one row each (see ROWS). number: of the first one in the corpus."""
     import polars as pl
 
-    lengths = num_tokens(table, vocab_size)
-    return pl.DataFrame(table.select(["source", "side", "bytes"])).with_columns(
-        documents=pl.lit(1, pl.Int64), tokens=pl.Series(lengths, dtype=pl.Int64)
+    frame = pl.read_parquet(part, columns=["id", "text", "source", "url", "license"])
+    documents = list(encoder.documents(frame["text"]))
+    ids = frame["id"].to_list()
+    return frame.select(
+        pl.Series("place", [hash64(f"{seed} {name} {number + at}") for at, name in enumerate(ids)], pl.UInt64),
+        pl.Series("side", [hash64(f"held out {name}") for name in ids], pl.UInt64),
+        "id",
+        "source",
+        "url",
+        "license",
+        pl.col("text").str.len_bytes().cast(pl.Int64).alias("bytes"),
+        pl.Series("length", list(map(len, documents)), pl.Int64),
+        pl.Series("tokens", _joined(documents, encoder.dtype)),
     )
 
 
-def num_tokens(table: Any, vocab_size: int) -> Any:
-    """How many tokens each document has, [documents]."""
-    import pyarrow.compute as pc
+def _joined(documents: list[Tokens], dtype: Any) -> Any:
+    """Arrays as one arrow array of bytes."""
+    import pyarrow as pa
 
-    return pc.binary_length(table["tokens"]).to_numpy() // token_dtype(vocab_size).itemsize
+    values = np.concatenate([np.zeros(0, dtype), *documents])
+    ends = np.cumsum([0, *map(len, documents)], dtype=np.int64) * dtype.itemsize
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(values)]
+    return pa.Array.from_buffers(pa.large_binary(), len(documents), buffers)
 
 
-def scatter(table: Any, buckets: int, folder: Path) -> None:
-    """Append documents to the buckets of their places; what each gets is in the order of places."""
-    places = table["place"].to_numpy()
-    order = np.argsort(places, kind="stable")
-    shift = np.uint64(64 - buckets.bit_length() + 1)
-    owners = places[order] >> shift if buckets > 1 else np.zeros(len(order), np.uint64)
-    edges = np.searchsorted(owners, np.arange(buckets + 1, dtype=np.uint64))
-    for bucket in np.unique(owners).astype(int).tolist():
-        piece = table.take(order[edges[bucket] : edges[bucket + 1]])
+def scatter(frame: Any, buckets: int, folder: Path) -> None:
+    """Append documents to the buckets of their places."""
+    frame = frame.sort("place", maintain_order=True)
+    places = frame["place"].to_numpy()
+    owners = places >> np.uint64(64 - buckets.bit_length() + 1) if buckets > 1 else np.zeros_like(places)
+    edges = np.searchsorted(owners, np.arange(buckets + 1, dtype=np.uint64)).tolist()
+    for bucket in np.unique(owners).tolist():
+        piece = plain_table(frame.slice(edges[bucket], edges[bucket + 1] - edges[bucket]))
         with _slice(folder, bucket).open("ab") as file:
             if not file.tell():
                 file.write(piece.schema.serialize())
@@ -144,16 +133,23 @@ def scatter(table: Any, buckets: int, folder: Path) -> None:
                 file.write(batch.serialize())
 
 
+def plain_table(frame: Any) -> Any:
+    """A frame as an arrow table in one piece, texts and bytes one after another."""
+    import polars as pl
+
+    return frame.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
+
+
 def _slice(folder: Path, bucket: int) -> Path:
     return folder / f"bucket-{bucket:05d}.arrow"
 
 
 def slices(folders: Sequence[Path], bucket: int) -> Iterator[Any]:
-    """What a bucket got, a table for each part that gave to it."""
+    """What a bucket got, a frame for each part that gave to it."""
+    import polars as pl
     import pyarrow as pa
 
     for folder in folders:
         if (path := _slice(folder, bucket)).is_file():
             with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
-                for batch in stream:
-                    yield pa.Table.from_batches([batch])
+                yield from map(pl.from_arrow, stream)

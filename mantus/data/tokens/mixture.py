@@ -4,11 +4,9 @@ It knows names and numbers of tokens, not documents beyond their ids.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
 from mantus.data.tokens.buckets import hash64
@@ -42,14 +40,13 @@ def epochs(wanted: dict[str, float], tokens: dict[str, int], most: float) -> dic
     return {name: min(most, share * total / had[name]) if had[name] else 0.0 for name, share in wanted.items()}
 
 
-def copies(ids: Sequence[str], sources: Sequence[str], times: dict[str, float]) -> npt.NDArray[np.int64]:
+def copies(ids: Iterable[str], sources: Iterable[str], times: dict[str, float]) -> list[int]:
     """How often each document is seen: of 2.3 times two, and three for those three in ten whose ids hash lowest."""
     parts = {name: (math.floor(value), (value % 1) * 2**64) for name, value in times.items()}
     found = (parts[name] for name in sources)
-    chances = (
-        (whole, part and hash64(f"repeat {name}") < part) for name, (whole, part) in zip(ids, found, strict=True)
-    )
-    return np.fromiter((whole + bool(once_more) for whole, once_more in chances), np.int64, len(ids))
+    return [
+        whole + bool(part and hash64(f"repeat {name}") < part) for name, (whole, part) in zip(ids, found, strict=True)
+    ]
 
 
 def reached(wanted: dict[str, float], had: dict[str, int], written: dict[str, Any]) -> dict[str, dict[str, Any]]:

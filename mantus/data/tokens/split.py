@@ -1,6 +1,6 @@
 """A split on disk: its token shards, and beside each the documents that are in it, in their order.
 
-It knows tables of documents in the order they come, not why they come in it.
+It knows frames of documents in the order they come, not why they come in it.
 """
 
 from pathlib import Path
@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from mantus.data.shards import ShardWriter
-from mantus.data.tokens.buckets import num_tokens
+from mantus.data.shards import ShardWriter, token_dtype
+from mantus.data.tokens.buckets import plain_table
 
 BATCH_DOCUMENTS = 4096
-"""Documents that are put in order and written at a time."""
+"""Documents that are written at a time."""
 
 
 class Split:
@@ -20,7 +20,7 @@ class Split:
 
     def __init__(self, folder: Path, vocab_size: int, shard_tokens: int) -> None:
         self._shards = ShardWriter(folder, vocab_size, shard_tokens)
-        self._vocab_size = vocab_size
+        self._dtype = token_dtype(vocab_size)
         self._rows: Any = None
         self._stem = Path()
         self._counts: list[Any] = []
@@ -34,21 +34,14 @@ class Split:
         if self._rows is not None:
             self._rows.close()
 
-    def write(self, bucket: Any, order: Any) -> None:
-        """Append documents of a bucket. order: their rows, [documents]."""
-        for start in range(0, len(order), BATCH_DOCUMENTS):
-            self._append(bucket.take(order[start : start + BATCH_DOCUMENTS]))
-
-    def _append(self, table: Any) -> None:
-        import pyarrow as pa
-
-        lengths = num_tokens(table, self._vocab_size)
-        column = table["tokens"].combine_chunks()
-        values = np.frombuffer(column.buffers()[2], self._shards.dtype)
-        rows = table.select(["id", "source", "url", "license"]).append_column("tokens", pa.array(lengths, pa.int64()))
-        for stem, first, last in self._shards.write(values, lengths):
-            self._documents(stem, rows.schema).write_table(rows.slice(first, last - first))
-        self._count(table.select(["source", "bytes"]), lengths)
+    def write(self, bucket: Any) -> None:
+        """Append documents of a bucket, a frame in the order wanted."""
+        for frame in bucket.iter_slices(BATCH_DOCUMENTS):
+            rows = plain_table(frame.select("id", "source", "url", "license", tokens="length"))
+            tokens = np.frombuffer(plain_table(frame.select("tokens"))["tokens"].chunk(0).buffers()[2], self._dtype)
+            for stem, first, last in self._shards.write(tokens, frame["length"].to_numpy()):
+                self._documents(stem, rows.schema).write_table(rows.slice(first, last - first))
+            self._count(frame)
 
     def _documents(self, stem: Path, schema: Any) -> Any:
         """The file of a shard's documents, begun when it is a new shard."""
@@ -64,11 +57,11 @@ class Split:
             self._stem = stem
         return self._rows
 
-    def _count(self, table: Any, lengths: Any) -> None:
+    def _count(self, frame: Any) -> None:
         import polars as pl
 
-        frame = pl.DataFrame(table).with_columns(tokens=pl.Series(lengths), documents=pl.lit(1, pl.Int64))
-        self._counts = [total(pl.concat([*self._counts, frame.select("source", "documents", "bytes", "tokens")]))]
+        counts = frame.select("source", documents=pl.lit(1, pl.Int64), bytes="bytes", tokens="length")
+        self._counts = [total(pl.concat([*self._counts, counts]))]
 
     def stats(self) -> dict[str, Any]:
         """Documents, bytes and tokens, in all and by source."""
