@@ -12,7 +12,7 @@ import mantus
 from mantus.launch.phases import PHASES, parse_config
 
 SECTIONS: dict[str, str] = {
-    **{verb: verb for verb in PHASES if verb not in ("sft", "evaluate")},
+    **{verb: verb for verb in PHASES if verb not in ("sft", "evaluate", "export")},  # no pipeline exports
     "sft_chat": "sft",
     "sft_tools": "sft",
     "evaluate_model": "evaluate",
