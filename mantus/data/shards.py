@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,56 @@ def token_dtype(vocab_size: int) -> np.dtype[Any]:
     return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
 
 
+class ShardWriter:
+    """One split, written as it comes: `shard-%05d.bin` and `.idx`, each full with the document that fills it."""
+
+    def __init__(self, folder: Path, vocab_size: int, shard_tokens: int = SHARD_TOKENS) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.dtype, self.limit = folder, token_dtype(vocab_size), shard_tokens
+        self._number = self._size = 0
+        self._lengths: list[npt.NDArray[np.int64]] = []
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> "ShardWriter":
+        return self
+
+    def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+        if failed is None and (self._file is not None or not self._number):  # without a document: one empty shard
+            self._finish()
+
+    def write(self, tokens: Tokens, lengths: npt.NDArray[np.int64]) -> Iterator[tuple[Path, int, int]]:
+        """Append documents; yields, for each shard they went to, its path without suffix and the range of them.
+
+        tokens: [tokens of all of them], each already ended by `<|endoftext|>`.  lengths: [documents].
+        """
+        ends = np.concatenate([[0], np.cumsum(lengths)])
+        first = 0
+        while first < len(lengths):
+            full = int(np.searchsorted(ends[1:], ends[first] + self.limit - self._size))
+            last = min(full + 1, len(lengths))
+            if self._file is None:
+                self._file = self._stem().with_suffix(".bin").open("wb")
+            self._file.write(np.ascontiguousarray(tokens[ends[first] : ends[last]], self.dtype).data)
+            self._lengths.append(lengths[first:last])
+            self._size += int(ends[last] - ends[first])
+            yield self._stem(), first, last
+            if self._size >= self.limit:
+                self._file.close()
+                self._finish()
+            first = last
+
+    def _stem(self) -> Path:
+        return self.folder / f"shard-{self._number:05d}"
+
+    def _finish(self) -> None:
+        self._stem().with_suffix(".bin").touch()
+        offsets = np.cumsum(np.concatenate([[0], *self._lengths]), dtype="<u8")
+        offsets.tofile(self._stem().with_suffix(".idx"))
+        self._number, self._size, self._lengths, self._file = self._number + 1, 0, [], None
+
+
 def write_shards(
     documents: Iterable[Sequence[int] | Tokens], vocab_size: int, folder: Path, shard_tokens: int = SHARD_TOKENS
 ) -> tuple[int, int]:
@@ -33,26 +83,13 @@ def write_shards(
 
     Without a document there is one empty shard.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    dtype = token_dtype(vocab_size)
-    num_documents = num_tokens = number = size = 0
-    held: list[Tokens] = []
-    for document in documents:
-        held.append(np.asarray(document, dtype))
-        size += len(document)
-        num_documents, num_tokens = num_documents + 1, num_tokens + len(document)
-        if size >= shard_tokens:
-            _write(held, dtype, folder / f"shard-{number:05d}")
-            held, size, number = [], 0, number + 1
-    if held or not number:
-        _write(held, dtype, folder / f"shard-{number:05d}")
+    num_documents = num_tokens = 0
+    with ShardWriter(folder, vocab_size, shard_tokens) as writer:
+        for document in documents:
+            tokens = np.asarray(document, writer.dtype)
+            for _ in writer.write(tokens, np.array([len(tokens)])):
+                num_documents, num_tokens = num_documents + 1, num_tokens + len(tokens)
     return num_documents, num_tokens
-
-
-def _write(documents: list[Tokens], dtype: np.dtype[Any], stem: Path) -> None:
-    offsets = np.cumsum([0, *(len(document) for document in documents)], dtype="<u8")
-    np.concatenate([np.zeros(0, dtype), *documents]).tofile(stem.with_suffix(".bin"))
-    offsets.tofile(stem.with_suffix(".idx"))
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,17 @@
 It chooses the sample; how a vocabulary is learnt and written is in mantus.text.tokenizer.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from itertools import cycle
+from itertools import chain, cycle
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from mantus import console
-from mantus.data.corpus import read_rows
+from mantus.data.tokens.mixture import Weights, shares
+from mantus.data.tokens.sample import Pool, chosen, draw, id_hash, sources
 from mantus.storage import ArtifactURI, Manifest, PhaseConfig, Work, execute
 from mantus.text.tokenizer import Tokenizer, train
 
@@ -39,32 +39,46 @@ class TokenizerConfig(PhaseConfig):
     """Chat and tool data that the vocabulary should spell well too."""
     extra_share: float = Field(default=0.1, ge=0, lt=1)
     """The share of the sample that comes from `extra`; too little of it is repeated."""
+    weights: Weights = Field(default_factory=dict)
+    """Shares of the rest by name of source, in any unit; a source too small gives all it has. Empty: as they are."""
 
 
 def run(config: TokenizerConfig) -> Manifest:
-    """Make the tokenizer, or find it. ValueError when the text is too little for the vocabulary."""
+    """Make the tokenizer, or find it. ValueError when the text is too little, or `weights` do not fit its sources."""
     return execute("tokenizer", config, lambda work: _produce(work, config))
 
 
 def _produce(work: Work, config: TokenizerConfig) -> dict[str, Any]:
-    budget = int(config.sample_mb * 1e6)
+    corpus, budget = work.inputs["corpus"], int(config.sample_mb * 1e6)
     extra = [text for folder in work.inputs.get("extra", ()) for text in conversations(folder)]
     share = config.extra_share if extra else 0.0
-    sample = _corpus_sample(work.inputs["corpus"], int(budget * (1 - share)))
-    num_bytes = sum(map(_size, sample))
+    pools = _pools(corpus, config.weights, int(budget * (1 - share)))
+    drawn = {name: pool.stats for name, pool in pools.items()}
+    num_documents, num_bytes = (sum(entry[of] for entry in drawn.values()) for of in ("documents", "bytes"))
     wanted = min(num_bytes * share / (1 - share), MAX_REPEATS * sum(map(_size, extra)))
-    added = list(_until(cycle(sorted(extra, key=_hash)), wanted)) if wanted else []
-    with console.progress("tokenizer", len(sample) + len(added), "texts") as bar:
-        train(_counted([*sample, *added], bar), config.vocab_size, work.out, config.split_words)
+    added = list(_until(cycle(sorted(extra, key=id_hash)), wanted)) if wanted else []
+    with console.progress("tokenizer", num_documents + len(added), "texts") as bar:
+        train(_counted(chain(chosen(corpus, pools), added), bar), config.vocab_size, work.out, config.split_words)
     tokenizer = Tokenizer.load(work.out)
     return {
         "vocab_size": tokenizer.vocab_size,
-        "sample_documents": len(sample),
+        "sample_documents": num_documents,
         "sample_bytes": num_bytes,
+        **({"sample_sources": drawn} if config.weights else {}),
         "extra_bytes": sum(map(_size, added)),
-        "bytes_per_token": _bytes_per_token(tokenizer, sample),
+        "bytes_per_token": _bytes_per_token(tokenizer, chosen(corpus, pools)),
         "extra_bytes_per_token": _bytes_per_token(tokenizer, extra),
     }
+
+
+def _pools(corpus: Path, weights: Weights, num_bytes: int) -> dict[str, Pool]:
+    """The sample by source, in one piece under '' when sources have no weights."""
+    if not weights:
+        pools = {"": Pool(num_bytes)}
+    else:
+        pools = {name: Pool(part * num_bytes) for name, part in shares(weights, sources(corpus)).items()}
+    draw(corpus, pools)
+    return pools
 
 
 def conversations(folder: Path) -> Iterator[str]:
@@ -80,19 +94,6 @@ def conversations(folder: Path) -> Iterator[str]:
             yield "\n".join(part for part in parts if part)
 
 
-def _corpus_sample(corpus: Path, num_bytes: int) -> list[str]:
-    """Texts of about `num_bytes` in all, those first whose ids hash lowest."""
-    sizes = {row["id"]: len(row["text"].encode()) for row in read_rows(corpus, ("id", "text"))}
-    chosen = set()
-    total = 0
-    for name in sorted(sizes, key=_hash):
-        if total >= num_bytes:
-            break
-        chosen.add(name)
-        total += sizes[name]
-    return [row["text"] for row in read_rows(corpus, ("id", "text")) if row["id"] in chosen]
-
-
 def _until(texts: Iterable[str], num_bytes: float) -> Iterator[str]:
     total = 0
     for text in texts:
@@ -102,7 +103,7 @@ def _until(texts: Iterable[str], num_bytes: float) -> Iterator[str]:
         yield text
 
 
-def _counted(texts: list[str], bar: console.Progress) -> Iterator[str]:
+def _counted(texts: Iterable[str], bar: console.Progress) -> Iterator[str]:
     for text in texts:
         bar.advance()
         yield text
@@ -116,7 +117,3 @@ def _bytes_per_token(tokenizer: Tokenizer, texts: Iterable[str]) -> float:
 
 def _size(text: str) -> int:
     return len(text.encode())
-
-
-def _hash(text: str) -> bytes:
-    return hashlib.blake2b(text.encode(), digest_size=8).digest()

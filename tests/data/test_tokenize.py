@@ -122,7 +122,7 @@ def test_the_least_that_is_held_out(inputs: dict[str, str]):
 
 def test_the_bytes_are_the_same_again(inputs: dict[str, str], tmp_path: Path):
     first, _ = shards(inputs)
-    second, _ = shards(inputs | {"store": tmp_path.as_uri()}, threads=1)
+    second, _ = shards(inputs | {"store": tmp_path.as_uri()}, workers=1)
     assert not second.cached
     assert first.files == second.files
 

@@ -24,7 +24,7 @@ from mantus.storage.phase import made_elsewhere
 from mantus.storage.share import forget
 
 TRAINING = ("pretrain", "sft")
-DIVIDED = ("collect", "clean", "dedup")
+DIVIDED = ("collect", "clean", "dedup", "tokenize")
 """Phases whose pods share the work (see mantus/storage/share.py)."""
 PATIENCE_S = {"never": 5.0, "pull": 20.0, "create": 15.0}
 """How long a pod may be in trouble before the phase fails; finding a node has a setting of its own."""
