@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mantus.data.clean import CleanConfig, judge, normalise, run, without_pii
+from mantus.data.clean import CleanConfig, judge, run
+from mantus.data.cleaning.normal import normalise
+from mantus.data.cleaning.personal import without_pii
+from mantus.data.cleaning.signals import SIGNALS, add_signals
 from mantus.data.corpus import Row, document_id, part_paths, write_rows
-from mantus.data.rules import SIGNALS, add_signals
 from mantus.storage import PhaseConfig, execute
 
 SENTENCES = [

@@ -1,0 +1,260 @@
+"""Signals of the published rule sets: Gopher's quality and repetition, C4's, FineWeb's.
+
+It knows texts and spans, not thresholds. Words stand between white space; a text's lines end with a line feed.
+"""
+
+import re
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from mantus.data.cleaning.repetition import SEEN_NGRAMS, TOP_NGRAMS, ngram_shares, paragraphs, repeated_spans
+from mantus.data.cleaning.spans import (
+    LETTER,
+    MARKED,
+    PAD,
+    TERMINAL,
+    Spans,
+    Texts,
+    hash_spans,
+    texts_from,
+)
+
+STOP_WORDS = (b"the", b"be", b"to", b"of", b"and", b"that", b"have", b"with")
+BULLETS = (b"-", b"\xe2\x80\xa2")
+ELLIPSES = (b"...", b"\xe2\x80\xa6")
+CITATIONS = rb"\[\d*\]|\[edit\]|\[citation needed\]"
+POLICIES = (
+    *(b"terms of use", b"privacy policy", b"cookie policy"),
+    *(b"uses cookies", b"use of cookies", b"use cookies"),
+)
+
+GOPHER = (
+    *("gopher_words", "gopher_word_length", "gopher_hashes", "gopher_ellipses", "gopher_bullet_lines"),
+    *("gopher_ellipsis_lines", "gopher_alpha_words", "gopher_stop_words", "gopher_repeated_lines"),
+    *("gopher_repeated_line_characters", "gopher_repeated_paragraphs", "gopher_repeated_paragraph_characters"),
+    *(f"gopher_top_{num}gram" for num in TOP_NGRAMS),
+    *(f"gopher_seen_{num}gram" for num in SEEN_NGRAMS),
+)
+C4 = ("c4_lorem_ipsum", "c4_curly_brackets", "c4_sentences")
+FINEWEB = ("fineweb_terminal_lines", "fineweb_short_lines", "fineweb_repeated_characters", "fineweb_line_breaks")
+
+
+class LineRules(BaseModel):
+    """Which lines C4's rules take out of a text. They decide texts and signals."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    remove_unpunctuated: bool = False
+    """Take out lines that do not end as a sentence does. C4 does; FineWeb found that it takes too much."""
+    remove_javascript: bool = True
+    """Take out lines that speak of JavaScript."""
+    remove_policies: bool = True
+    """Take out lines that speak of cookies, policies and terms of use."""
+    remove_citations: bool = True
+    """Take [1], [edit] and [citation needed] out of lines."""
+    min_line_words: int = Field(default=3, ge=0)
+    """Lines with fewer words are taken out."""
+    max_line_word: int = Field(default=1000, ge=0)
+    """Lines with a word of more characters are taken out (0: none)."""
+
+
+def gopher(texts: Texts, words: Spans, lines: Spans) -> dict[str, Any]:
+    """The signals GOPHER, [D] each. Shares are 0 to 1."""
+    hashes = texts.hashes(words)
+    flags = texts.any_class(words)
+    lengths = texts.characters(words.starts, words.ends)
+    marked = (flags & MARKED) != 0  # not of punctuation alone
+    num_words, num_lines = np.maximum(words.nums, 1), np.maximum(lines.nums, 1)
+    num_marked = words.total(marked)
+    full = lines.where(lines.ends > lines.starts)  # several line ends count as one
+    line_hashes = texts.hashes(full)
+    blocks, block_hashes = paragraphs(full, line_hashes)
+    repeated_lines, line_characters = repeated_spans(texts, full, line_hashes)
+    repeated_blocks, block_characters = repeated_spans(texts, blocks, block_hashes)
+    sizes = np.maximum(texts.sizes, 1)
+    values = (
+        *(num_marked, words.total(np.where(marked, lengths, 0)) / np.maximum(num_marked, 1)),
+        *(texts.count(b"#") / num_words, _ellipses(texts) / num_words),
+        *(lines.total(_bullets(texts, words, lines)) / num_lines, lines.total(_trailing_off(texts, lines)) / num_lines),
+        *(words.total((flags & LETTER) != 0) / num_words, _stop_words(words, hashes)),
+        *(repeated_lines / np.maximum(full.nums, 1), line_characters / sizes),
+        *(repeated_blocks / np.maximum(blocks.nums, 1), block_characters / sizes),
+    )
+    named = dict(zip(GOPHER[: len(values)], values, strict=True))
+    return {**named, **{f"gopher_{name}": share for name, share in ngram_shares(texts, words, hashes).items()}}
+
+
+def fineweb(texts: Texts, short: int) -> dict[str, Any]:
+    """The signals FINEWEB, [D] each. short: characters up to which a line is short."""
+    words, lines = texts.words(), texts.lines()
+    firsts = np.searchsorted(words.starts, lines.starts)
+    lines = lines.where(np.searchsorted(words.starts, lines.ends) > firsts)  # those with a word in them
+    num_lines = np.maximum(lines.nums, 1)
+    terminal = (texts.last_classes(lines) & TERMINAL) != 0
+    brief = texts.characters(lines.starts, lines.ends) <= short
+    _, repeated = repeated_spans(texts, lines, texts.hashes(lines))
+    breaks = texts.count(b"\n")
+    values = (
+        lines.total(terminal) / num_lines,
+        lines.total(brief) / num_lines,
+        repeated / np.maximum(texts.sizes - breaks, 1),
+        breaks / np.maximum(words.nums, 1),
+    )
+    return dict(zip(FINEWEB, values, strict=True))
+
+
+def c4(texts: Texts, rules: LineRules) -> tuple[Texts, dict[str, Any]]:
+    """The texts without the lines that C4 takes out, and the signals C4, of lines that got as far as each rule.
+
+    Lines that stay lose the blanks around them, and citations as Wikipedia has them.
+    """
+    if rules.remove_citations:
+        texts = _without_citations(texts)
+    words, lines = texts.words(), texts.lines()
+    firsts = np.searchsorted(words.starts, np.append(lines.starts, texts.bounds[-1]))
+    inner = Spans(words.starts, words.ends, firsts)
+    stays = inner.nums >= rules.min_line_words
+    if rules.max_line_word:
+        stays &= inner.most(texts.characters(words.starts, words.ends)) <= rules.max_line_word
+    breaks, lines = lines.ends, _trimmed(words, lines, inner)
+    if rules.remove_unpunctuated:
+        stays &= _punctuated(texts, lines)
+    lower = texts.data.tobytes().lower()
+    doomed = stays & _lines_with(lower, b"lorem ipsum", lines)
+    if rules.remove_javascript:
+        stays &= ~_lines_with(lower, b"javascript", lines)
+    bracketed = stays & _lines_with(lower, b"{", lines)
+    if rules.remove_policies:
+        for phrase in POLICIES:
+            stays &= ~_lines_with(lower, phrase, lines)
+    sentences = np.where(stays & (lines.ends > lines.starts), 1 + _boundaries(texts, lines), 0)
+    signals = dict(zip(C4, (lines.total(doomed), lines.total(bracketed), lines.total(sentences)), strict=True))
+    return _with_lines(texts, lines, breaks, stays), signals
+
+
+def _with_lines(texts: Texts, lines: Spans, breaks: Any, stays: Any) -> Texts:
+    """The texts of the lines that stay, a line end between them. breaks: where each line's end stands."""
+    kept = _inside(len(texts.classes), lines.starts[stays], lines.ends[stays])
+    before = np.concatenate([[0], np.cumsum(stays)])
+    followed = stays & (before[1:] < np.repeat(before[lines.bounds[1:]], lines.nums))
+    kept[breaks[followed]] = True
+    return without(texts, ~kept)
+
+
+def without(texts: Texts, cut: Any) -> Texts:
+    """The texts without the bytes that `cut`, [B] of bool, names."""
+    kept = np.flatnonzero(~cut)
+    data = np.zeros(len(kept) + PAD, np.uint8)
+    data[:-PAD] = texts.data[kept]
+    return texts_from(data, np.searchsorted(kept, texts.bounds))
+
+
+def _ellipses(texts: Texts) -> Any:
+    """How many ellipses each text has, three full stops or one sign."""
+    data, size = texts.data, len(texts.classes)
+    places = np.flatnonzero(data[:size] == ord("."))
+    found = np.diff(np.searchsorted(places, texts.bounds))
+    if len(places):
+        rows = np.searchsorted(texts.bounds, places, side="right") - 1
+        breaks = np.flatnonzero((np.diff(places) != 1) | (np.diff(rows) != 0)) + 1
+        opens = np.concatenate([[0], breaks])
+        runs = np.diff([*opens, len(places)]) // 3
+        found = np.bincount(rows[opens], runs, len(found)).astype(np.int64)
+    if texts.before is not None:
+        signs = np.flatnonzero(data[:size] == ELLIPSES[1][0])
+        found = found + np.diff(np.searchsorted(signs[_equal(data, signs, ELLIPSES[1])], texts.bounds))
+    return found
+
+
+def _equal(data: Any, places: Any, wanted: bytes) -> Any:
+    """Whether `wanted` stands at each place."""
+    found = data[places] == wanted[0]
+    for further in range(1, len(wanted)):
+        found &= data[places + further] == wanted[further]
+    return found
+
+
+def _bullets(texts: Texts, words: Spans, lines: Spans) -> Any:
+    """Whether each line starts with a bullet, behind white space."""
+    places = np.append(words.starts, len(texts.classes))[np.searchsorted(words.starts, lines.starts)]
+    found = _equal(texts.data, places, BULLETS[0])
+    if texts.before is not None:
+        found |= _equal(texts.data, places, BULLETS[1])
+    return found & (places < lines.ends)
+
+
+def _trailing_off(texts: Texts, lines: Spans) -> Any:
+    """Whether each line ends with an ellipsis; blanks at the ends of lines are gone by now."""
+    long = lines.ends - lines.starts >= 3
+    places = np.where(long, lines.ends - 3, 0)
+    found = _equal(texts.data, places, ELLIPSES[0])
+    if texts.before is not None:
+        found |= _equal(texts.data, places, ELLIPSES[1])
+    return found & long
+
+
+def _stop_words(words: Spans, hashes: Any) -> Any:
+    """How many different stop words each text has."""
+    data = np.frombuffer(b"".join(STOP_WORDS) + bytes(PAD), np.uint8)
+    ends = np.cumsum([len(word) for word in STOP_WORDS])
+    wanted = hash_spans(data, ends - [len(word) for word in STOP_WORDS], ends)
+    bits = np.zeros(len(words), np.uint8)
+    for place, value in enumerate(wanted):
+        bits |= (hashes == value).astype(np.uint8) << np.uint8(place)
+    return np.bitwise_count(words.most(bits, np.bitwise_or))
+
+
+def _trimmed(words: Spans, lines: Spans, inner: Spans) -> Spans:
+    """The lines without white space around them. inner: the words of each line."""
+    full = inner.nums > 0
+    starts, ends = lines.starts.copy(), lines.starts.copy()
+    starts[full] = words.starts[inner.bounds[:-1][full]]
+    ends[full] = words.ends[inner.bounds[1:][full] - 1]
+    return Spans(starts, ends, lines.bounds)
+
+
+def _inside(size: int, starts: Any, ends: Any) -> Any:
+    """Which of `size` bytes are in the spans, none of which overlap, [size] of bool."""
+    some = ends > starts
+    steps = np.zeros(size + 1, np.int8)
+    steps[starts[some]] += 1
+    steps[ends[some]] -= 1
+    return np.cumsum(steps[:-1], dtype=np.int8) > 0
+
+
+def _without_citations(texts: Texts) -> Texts:
+    cut = np.zeros(len(texts.classes), np.bool_)
+    for found in re.finditer(CITATIONS, texts.data[: len(cut)].tobytes()):
+        cut[found.start() : found.end()] = True
+    return without(texts, cut) if cut.any() else texts
+
+
+def _punctuated(texts: Texts, lines: Spans) -> Any:
+    """Whether each line ends as a sentence does, and not with three full stops."""
+    places = np.maximum(lines.ends - 1, 0)
+    ends = np.isin(texts.data[places], np.frombuffer(b".?!\"'", np.uint8))
+    dots = (lines.ends - lines.starts >= 3) & _equal(texts.data, np.maximum(lines.ends - 3, 0), ELLIPSES[0])
+    return ends & (lines.ends > lines.starts) & ~dots
+
+
+def _lines_with(lower: bytes, phrase: bytes, lines: Spans) -> Any:
+    """Whether each line has a phrase, [lines] of bool."""
+    found, places, place = np.zeros(len(lines), np.bool_), [], lower.find(phrase)
+    while place >= 0:
+        places.append(place)
+        place = lower.find(phrase, place + 1)
+    found[np.searchsorted(lines.starts, places, side="right") - 1] = True
+    return found
+
+
+def _boundaries(texts: Texts, lines: Spans) -> Any:
+    """Ends of sentences within each line: . ! or ?, up to three closing marks, white space."""
+    places = np.flatnonzero(texts.classes & TERMINAL)
+    places = places[texts.data[places] < 128] + 1
+    for _ in range(3):
+        places = places + np.isin(texts.data[places], np.frombuffer(b"\"')]", np.uint8))
+    places = places[np.isin(texts.data[places], np.frombuffer(b" \t", np.uint8))]
+    places = np.unique(places)
+    return np.searchsorted(places, lines.ends) - np.searchsorted(places, lines.starts)
