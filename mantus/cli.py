@@ -94,7 +94,7 @@ def _phase(verb: str, words: list[str]) -> int:
     from mantus.launch.recipe import SECTIONS
 
     phase = PHASES[verb]
-    section = next(name for name, owner in SECTIONS.items() if owner == verb)
+    section = next((name for name, owner in SECTIONS.items() if owner == verb), verb)
     given = read_flags(verb, phase.summary, phase.config, words, section)
     if given.show_only:
         print(json.dumps(given.config.model_dump(mode="json"), indent=1))

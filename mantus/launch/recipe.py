@@ -12,13 +12,13 @@ import mantus
 from mantus.launch.phases import PHASES, parse_config
 
 SECTIONS: dict[str, str] = {
-    **{verb: verb for verb in PHASES if verb not in ("sft", "evaluate")},
+    **{verb: verb for verb in PHASES if verb not in ("sft", "evaluate", "classifier")},
     "sft_chat": "sft",
     "sft_tools": "sft",
     "evaluate_model": "evaluate",
     "evaluate_release": "evaluate",
 }
-"""Section of a recipe -> the phase whose config it holds."""
+"""Section of a recipe -> the phase whose config it holds. A classifier is trained apart: `clean` is given its URI."""
 
 SHIPPED = Path(mantus.__file__).parent.parent / "recipes"
 """The recipes that come with Mantus: in the checkout, or beside the installed package."""

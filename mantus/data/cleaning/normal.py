@@ -15,6 +15,9 @@ INDENTED = ("    ", "\t")
 DRAWN = re.compile(r"\|.*\||[\u2500-\u257f]|\+[-=]{2,}")
 """Tables drawn with bars, frames or plus signs."""
 
+COMPOSED = r"[^\x{0}-\x{2ff}\x{400}-\x{482}\x{2010}-\x{2027}\x{2190}-\x{2328}\x{2500}-\x{25ff}\x{4e00}-\x{9fff}]"
+"""Characters that Unicode's form C may change, alone or with the one before, and many that it leaves alone."""
+
 
 def normalise(text: Any, form: Any, keep_layout: bool = False) -> Any:
     """Unicode NFC, unix line ends, no control or invisible characters, at most two line ends in a row.
@@ -26,7 +29,7 @@ def normalise(text: Any, form: Any, keep_layout: bool = False) -> Any:
     import polars as pl
 
     plain = (
-        text.str.normalize("NFC")
+        _composed(text)
         .str.replace_all("\r\n?", "\n")
         .str.replace_all(r"[\x00-\x08\x0b-\x1f\x7f\x{200b}\x{2060}\x{feff}\x{ad}]", "")
         .str.replace_all(r"(?m)[ \t]+$", "")
@@ -41,6 +44,15 @@ def normalise(text: Any, form: Any, keep_layout: bool = False) -> Any:
         return pl.Series("text", texts, pl.String)
     prose = plain.str.replace_all(r"(\S)[ \t\x{a0}]{2,}", "$1 ").str.replace_all(r"\n{3,}", "\n\n")
     return pl.select(pl.when(form == "code").then(plain).otherwise(prose).alias("text")).to_series()
+
+
+def _composed(text: Any) -> Any:
+    """NFC. Texts of characters that neither compose nor have another form, most by far, are left alone."""
+    import polars as pl
+
+    other = text.str.contains(COMPOSED)
+    composed = text.filter(other).str.normalize("NFC")
+    return text.scatter(other.arg_true(), composed) if len(composed) else pl.Series(text)
 
 
 def _collapsed(text: str) -> str:

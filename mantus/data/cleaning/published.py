@@ -18,7 +18,7 @@ from mantus.data.cleaning.spans import (
     Spans,
     Texts,
     hash_spans,
-    texts_from,
+    without,
 )
 
 STOP_WORDS = (b"the", b"be", b"to", b"of", b"and", b"that", b"have", b"with")
@@ -29,6 +29,8 @@ POLICIES = (
     *(b"terms of use", b"privacy policy", b"cookie policy"),
     *(b"uses cookies", b"use of cookies", b"use cookies"),
 )
+POLICY_SIGNS = (b"cookie", b"terms of use", b"privacy policy")
+"""One of these is in each of them."""
 
 GOPHER = (
     *("gopher_words", "gopher_word_length", "gopher_hashes", "gopher_ellipses", "gopher_bullet_lines"),
@@ -76,7 +78,7 @@ def gopher(texts: Texts, words: Spans, lines: Spans) -> dict[str, Any]:
     sizes = np.maximum(texts.sizes, 1)
     values = (
         *(num_marked, words.total(np.where(marked, lengths, 0)) / np.maximum(num_marked, 1)),
-        *(texts.count(b"#") / num_words, _ellipses(texts) / num_words),
+        *(texts.count(b"#") / num_words, sum(texts.count(sign) for sign in ELLIPSES) / num_words),
         *(lines.total(_bullets(texts, words, lines)) / num_lines, lines.total(_trailing_off(texts, lines)) / num_lines),
         *(words.total((flags & LETTER) != 0) / num_words, _stop_words(words, hashes)),
         *(repeated_lines / np.maximum(full.nums, 1), line_characters / sizes),
@@ -105,33 +107,40 @@ def fineweb(texts: Texts, short: int) -> dict[str, Any]:
     return dict(zip(FINEWEB, values, strict=True))
 
 
-def c4(texts: Texts, rules: LineRules) -> tuple[Texts, dict[str, Any]]:
+def c4(texts: Texts, words: Spans, rules: LineRules) -> tuple[Texts, dict[str, Any]]:
     """The texts without the lines that C4 takes out, and the signals C4, of lines that got as far as each rule.
 
     Lines that stay lose the blanks around them, and citations as Wikipedia has them.
     """
-    if rules.remove_citations:
-        texts = _without_citations(texts)
-    words, lines = texts.words(), texts.lines()
+    cut = _citations(texts) if rules.remove_citations else None
+    if cut is not None:
+        texts = without(texts, cut)
+        words = texts.words()
+    lines = texts.lines()
     firsts = np.searchsorted(words.starts, np.append(lines.starts, texts.bounds[-1]))
     inner = Spans(words.starts, words.ends, firsts)
     stays = inner.nums >= rules.min_line_words
     if rules.max_line_word:
-        stays &= inner.most(texts.characters(words.starts, words.ends)) <= rules.max_line_word
+        stays &= _longest(texts, words, inner, rules.max_line_word) <= rules.max_line_word
     breaks, lines = lines.ends, _trimmed(words, lines, inner)
     if rules.remove_unpunctuated:
         stays &= _punctuated(texts, lines)
-    lower = texts.data.tobytes().lower()
+    lower = texts.raw.lower()
     doomed = stays & _lines_with(lower, b"lorem ipsum", lines)
     if rules.remove_javascript:
         stays &= ~_lines_with(lower, b"javascript", lines)
     bracketed = stays & _lines_with(lower, b"{", lines)
     if rules.remove_policies:
-        for phrase in POLICIES:
+        for phrase in POLICIES if any(sign in lower for sign in POLICY_SIGNS) else ():
             stays &= ~_lines_with(lower, phrase, lines)
     sentences = np.where(stays & (lines.ends > lines.starts), 1 + _boundaries(texts, lines), 0)
     signals = dict(zip(C4, (lines.total(doomed), lines.total(bracketed), lines.total(sentences)), strict=True))
     return _with_lines(texts, lines, breaks, stays), signals
+
+
+def edited(texts: Texts, rules: LineRules) -> Any:
+    """The texts that `c4` gives, as a polars series."""
+    return c4(texts, texts.words(), rules)[0].strings()
 
 
 def _with_lines(texts: Texts, lines: Spans, breaks: Any, stays: Any) -> Texts:
@@ -141,31 +150,6 @@ def _with_lines(texts: Texts, lines: Spans, breaks: Any, stays: Any) -> Texts:
     followed = stays & (before[1:] < np.repeat(before[lines.bounds[1:]], lines.nums))
     kept[breaks[followed]] = True
     return without(texts, ~kept)
-
-
-def without(texts: Texts, cut: Any) -> Texts:
-    """The texts without the bytes that `cut`, [B] of bool, names."""
-    kept = np.flatnonzero(~cut)
-    data = np.zeros(len(kept) + PAD, np.uint8)
-    data[:-PAD] = texts.data[kept]
-    return texts_from(data, np.searchsorted(kept, texts.bounds))
-
-
-def _ellipses(texts: Texts) -> Any:
-    """How many ellipses each text has, three full stops or one sign."""
-    data, size = texts.data, len(texts.classes)
-    places = np.flatnonzero(data[:size] == ord("."))
-    found = np.diff(np.searchsorted(places, texts.bounds))
-    if len(places):
-        rows = np.searchsorted(texts.bounds, places, side="right") - 1
-        breaks = np.flatnonzero((np.diff(places) != 1) | (np.diff(rows) != 0)) + 1
-        opens = np.concatenate([[0], breaks])
-        runs = np.diff([*opens, len(places)]) // 3
-        found = np.bincount(rows[opens], runs, len(found)).astype(np.int64)
-    if texts.before is not None:
-        signs = np.flatnonzero(data[:size] == ELLIPSES[1][0])
-        found = found + np.diff(np.searchsorted(signs[_equal(data, signs, ELLIPSES[1])], texts.bounds))
-    return found
 
 
 def _equal(data: Any, places: Any, wanted: bytes) -> Any:
@@ -180,7 +164,7 @@ def _bullets(texts: Texts, words: Spans, lines: Spans) -> Any:
     """Whether each line starts with a bullet, behind white space."""
     places = np.append(words.starts, len(texts.classes))[np.searchsorted(words.starts, lines.starts)]
     found = _equal(texts.data, places, BULLETS[0])
-    if texts.before is not None:
+    if not texts.ascii:
         found |= _equal(texts.data, places, BULLETS[1])
     return found & (places < lines.ends)
 
@@ -190,7 +174,7 @@ def _trailing_off(texts: Texts, lines: Spans) -> Any:
     long = lines.ends - lines.starts >= 3
     places = np.where(long, lines.ends - 3, 0)
     found = _equal(texts.data, places, ELLIPSES[0])
-    if texts.before is not None:
+    if not texts.ascii:
         found |= _equal(texts.data, places, ELLIPSES[1])
     return found & long
 
@@ -224,11 +208,21 @@ def _inside(size: int, starts: Any, ends: Any) -> Any:
     return np.cumsum(steps[:-1], dtype=np.int8) > 0
 
 
-def _without_citations(texts: Texts) -> Texts:
-    cut = np.zeros(len(texts.classes), np.bool_)
-    for found in re.finditer(CITATIONS, texts.data[: len(cut)].tobytes()):
-        cut[found.start() : found.end()] = True
-    return without(texts, cut) if cut.any() else texts
+def _citations(texts: Texts) -> Any:
+    """Which bytes are citations, [B] of bool; None where none is."""
+    places = [found.span() for found in re.finditer(CITATIONS, texts.raw)]
+    if not places:
+        return None
+    starts, ends = np.array(places).T
+    return _inside(len(texts.classes), starts, ends)
+
+
+def _longest(texts: Texts, words: Spans, inner: Spans, limit: int) -> Any:
+    """Characters of the longest word of each line; bytes where they are within the limit too."""
+    num_bytes = words.ends - words.starts
+    if len(words) and num_bytes.max() > limit:
+        return inner.most(texts.characters(words.starts, words.ends))
+    return inner.most(num_bytes)
 
 
 def _punctuated(texts: Texts, lines: Spans) -> Any:

@@ -66,7 +66,7 @@ def ngram_shares(texts: Texts, words: Spans, hashes: Any) -> dict[str, Any]:
         if ngrams.num in TOP_NGRAMS:
             found[f"top_{ngrams.num}gram"] = _top(words, ngrams, sums) / sizes
         if ngrams.num in SEEN_NGRAMS:
-            taken = np.array(list(_taken(ngrams, len(words))), np.int64)
+            taken = np.array(_taken(ngrams, len(words)), np.int64)
             characters = sums[taken + ngrams.num] - sums[taken]
             rows = np.searchsorted(words.bounds, taken, side="right") - 1
             found[f"seen_{ngrams.num}gram"] = np.bincount(rows, characters, len(sizes)) / sizes
@@ -108,7 +108,7 @@ def _top(words: Spans, ngrams: Ngrams, sums: Any) -> Any:
     return result
 
 
-def _taken(ngrams: Ngrams, num_words: int) -> Iterator[int]:
+def _taken(ngrams: Ngrams, num_words: int) -> list[int]:
     """First words of the n-grams that came before, none of them within another.
 
     From left to right: an n-gram that came before is taken with all its words; one that did not is known from then on.
@@ -116,8 +116,9 @@ def _taken(ngrams: Ngrams, num_words: int) -> Iterator[int]:
     """
     num, again = ngrams.num, ngrams.firsts != ngrams.places
     places, firsts = ngrams.places[again], ngrams.firsts[again]
+    taken: list[int] = []
     if not len(places):
-        return
+        return taken
     breaks = np.flatnonzero(np.diff(places) != 1) + 1
     opens = np.concatenate([[0], breaks]).tolist()
     stops = np.concatenate([breaks, [len(places)]]).tolist()
@@ -133,7 +134,8 @@ def _taken(ngrams: Ngrams, num_words: int) -> Iterator[int]:
                 late.add(first)
                 place += 1
             else:
-                yield place
+                taken.append(place)
                 skipped[place + 1 : place + num] = marks
                 place += num
         free = place
+    return taken

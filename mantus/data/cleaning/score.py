@@ -70,7 +70,9 @@ def score(frame: Any, scoring: Scoring, classifier: Classifier | None = None) ->
     frame = frame.join(signals, on="row", how="left", maintain_order="left")
     prose = frame.filter(pl.col("form") != "code")
     if prose.height and (scoring.rules != ("mantus",) or classifier is not None):
-        found = pl.concat(_scored(part, scoring, classifier) for part in batches(prose))
+        narrow = prose["text"].str.len_bytes() == prose["text"].str.len_chars()  # quicker apart
+        halves = (prose.filter(narrow), prose.filter(~narrow))
+        found = pl.concat(_scored(part, scoring, classifier) for half in halves for part in batches(half))
         frame = frame.join(found, on="row", how="left", maintain_order="left")
         frame = frame.with_columns(num_words=pl.coalesce("num_words", "words").cast(pl.UInt32))
         if "formed" in frame.columns:
@@ -88,7 +90,7 @@ def form(frame: Any, scoring: Scoring) -> Any:
     if "c4" not in scoring.rules:
         return frame.select(columns)
     found = [
-        pl.DataFrame({"row": part["row"], "formed": published.c4(texts_of(part["text"]), scoring.lines)[0].strings()})
+        pl.DataFrame({"row": part["row"], "formed": published.edited(texts_of(part["text"]), scoring.lines)})
         for part in batches(frame.filter(pl.col("form") != "code"))
     ]
     if found:
@@ -146,7 +148,7 @@ def _scored(part: Any, scoring: Scoring, classifier: Classifier | None) -> Any:
     if "gopher" in scoring.rules:
         found |= published.gopher(texts, words, texts.lines())
     if "c4" in scoring.rules:
-        texts, signals = published.c4(texts, scoring.lines)
+        texts, signals = published.c4(texts, words, scoring.lines)
         found |= {**signals, "formed": texts.strings()}
     if "fineweb" in scoring.rules:
         found |= published.fineweb(texts, scoring.short_line)

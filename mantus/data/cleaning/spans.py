@@ -7,7 +7,8 @@ Legend: B bytes, D texts, N spans.
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,7 @@ class Spans:
         return found
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Texts:
     """Texts one behind the other."""
 
@@ -83,33 +84,49 @@ class Texts:
     """Where each begins, and B, [D + 1]."""
     classes: Any
     """The class of each byte, [B]."""
-    before: Any
-    """Characters before each byte, [B + 1]; None where each byte is one."""
+    ascii: bool
+    """Whether each byte is a character."""
+
+    @cached_property
+    def raw(self) -> bytes:
+        """Their bytes, for what Python's own searches are quickest at."""
+        return bytes(self.data[: self.bounds[-1]])
+
+    @cached_property
+    def continued(self) -> Any:
+        """Where a character goes on, in order."""
+        return np.flatnonzero(self.classes & CONTINUED)
 
     def characters(self, starts: Any, ends: Any) -> Any:
-        """Characters in spans of bytes."""
-        return ends - starts if self.before is None else self.before[ends] - self.before[starts]
+        """Characters in each of some spans of bytes, in order and none within another."""
+        if self.ascii:
+            return ends - starts
+        if len(self.continued) > len(self.classes) // 8:
+            before = np.concatenate([[0], np.cumsum((self.classes & CONTINUED) == 0, dtype=np.int32)])
+            return before[ends] - before[starts]
+        owners = np.searchsorted(starts, self.continued, side="right") - 1
+        owners = owners[self.continued < ends[owners]] if len(starts) else owners[:0]
+        return ends - starts - np.bincount(owners[owners >= 0], minlength=len(starts))
 
     @property
     def sizes(self) -> Any:
         """Characters of each text, [D]."""
         return self.characters(self.bounds[:-1], self.bounds[1:])
 
-    def count(self, byte: bytes) -> Any:
-        """How often each text has an ASCII character, [D]."""
-        places = np.flatnonzero(self.data[: self.bounds[-1]] == byte[0])
-        return np.diff(np.searchsorted(places, self.bounds))
+    def count(self, wanted: bytes) -> Any:
+        """How often each text has a string, one behind the other, [D]."""
+        return np.array([self.raw.count(wanted, *span) for span in pairwise(self.bounds.tolist())], np.int64)
 
     def words(self) -> Spans:
         """What stands between white space."""
         inside = np.zeros(len(self.classes) + 2, np.bool_)
-        np.not_equal(self.classes & SPACE, SPACE, out=inside[1:-1])
-        opens = inside[1:-1] & ~inside[:-2]
-        firsts = self.bounds[:-1][np.diff(self.bounds) > 0]
-        opens[firsts] = inside[firsts + 1]  # a text that ends without white space is not one word with the next
-        closes = inside[1:-1] & ~inside[2:]
-        closes[firsts[1:] - 1] = inside[firsts[1:]]
-        starts, ends = np.flatnonzero(opens), np.flatnonzero(closes) + 1
+        np.equal(self.classes & SPACE, 0, out=inside[1:-1])
+        edges = np.flatnonzero(inside[1:] != inside[:-1])
+        inner = self.bounds[1:-1]
+        joined = np.unique(inner[inside[inner] & inside[inner + 1]])  # ends without white space, and begins without
+        if len(joined):
+            edges = np.insert(edges, np.searchsorted(edges, joined).repeat(2), joined.repeat(2))
+        starts, ends = edges[::2], edges[1::2]
         return Spans(starts, ends, np.searchsorted(starts, self.bounds))
 
     def lines(self) -> Spans:
@@ -128,7 +145,7 @@ class Texts:
         if not len(self.classes):
             return np.zeros(len(spans), np.uint8)
         places = spans.ends - 1
-        for _ in range(3 if self.before is not None else 0):
+        for _ in range(0 if self.ascii else 3):
             places = places - ((self.classes[places] & CONTINUED) != 0)
         return np.where(spans.ends > spans.starts, self.classes[places], 0)
 
@@ -153,16 +170,9 @@ class Texts:
 
 def texts_of(series: Any) -> Texts:
     """The texts of a polars series without nulls."""
-    import pyarrow
-
-    array = series.to_arrow(compat_level=_oldest()).cast(pyarrow.large_string())
-    _, offsets, data = array.buffers()
-    bounds = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
-    begin, end = int(bounds[0]), int(bounds[-1])
-    held = np.zeros(end - begin + PAD, np.uint8)
-    if end > begin:
-        held[:-PAD] = np.frombuffer(data, np.uint8)[begin:end]
-    return texts_from(held, bounds - begin)
+    bounds = np.concatenate([[0], np.cumsum(series.str.len_bytes().to_numpy(), dtype=np.int64)])
+    data = np.frombuffer("".join(series.to_list()).encode() + bytes(PAD), np.uint8)
+    return texts_from(data, bounds)
 
 
 def texts_from(data: Any, bounds: Any) -> Texts:
@@ -170,9 +180,7 @@ def texts_from(data: Any, bounds: Any) -> Texts:
     held = data[: bounds[-1]]
     classes = np.frombuffer(bytearray(held.tobytes().translate(_ascii_classes().tobytes())), np.uint8)
     if not len(held) or held.max() < 128:
-        return Texts(data, bounds, classes, None)
-    before = np.zeros(len(held) + 1, np.int32)
-    np.cumsum((classes & CONTINUED) == 0, out=before[1:])
+        return Texts(data, bounds, classes, ascii=True)
     places = np.flatnonzero(held >= 0xC0)
     found = _classes()[_code_points(data, places)]
     classes[places] = found
@@ -182,7 +190,17 @@ def texts_from(data: Any, bounds: Any) -> Texts:
         then = then[then < len(held)]
         then = then[(held[then] & 0xC0) == 0x80]
         classes[then] |= SPACE
-    return Texts(data, bounds, classes, before)
+    return Texts(data, bounds, classes, ascii=False)
+
+
+def without(texts: Texts, cut: Any) -> Texts:
+    """The texts without the bytes that `cut`, [B] of bool, names: whole characters."""
+    kept = ~cut
+    nums = [np.count_nonzero(kept[start:end]) for start, end in pairwise(texts.bounds.tolist())]
+    bounds = np.concatenate([[0], np.cumsum(nums, dtype=np.int64)])
+    data = np.zeros(int(bounds[-1]) + PAD, np.uint8)
+    data[:-PAD] = texts.data[: len(kept)][kept]
+    return Texts(data, bounds, texts.classes[kept], texts.ascii)
 
 
 def batches(frame: Any, limit: int = BATCH_BYTES) -> Iterator[Any]:
@@ -271,27 +289,22 @@ def _ascii_classes() -> Any:
 
 @cache
 def _classes() -> Any:
-    """The class of every code point, asked of polars: its regular expressions know Unicode's properties."""
+    """The class of every code point, asked of polars: its regular expressions know Unicode's properties.
+
+    Behind the first two planes stand ideographs and nothing that these classes name.
+    """
     import polars as pl
 
-    codes = [code for code in range(0x110000) if not 0xD800 <= code < 0xE000]
-    characters = pl.Series([chr(code) for code in codes])
     table = np.full(0x110000, MARKED, np.uint8)
-    table[:128] = _ascii_classes()[:128]
+    table[0x20000:0x40000] |= LETTER
+    codes = np.concatenate([np.arange(128, 0xD800), np.arange(0xE000, 0x20000)]).astype("<u4")
+    characters = pl.Series(list(codes.tobytes().decode("utf-32-le")))
     for pattern, add, remove in (
         (r"\p{L}", LETTER, 0),
         (r"\p{P}", 0, MARKED),
         (r"\p{STerm}", TERMINAL, 0),
         (r"\s", SPACE, MARKED),
     ):
-        found = np.flatnonzero(characters.str.contains(pattern).to_numpy())
-        found = found[found >= 128]
-        table[np.array(codes)[found]] |= np.uint8(add)
-        table[np.array(codes)[found]] &= np.uint8(255 - remove)
+        found = codes[characters.str.contains(pattern).to_numpy()]
+        table[found] = table[found] & np.uint8(255 - remove) | np.uint8(add)
     return table
-
-
-def _oldest() -> Any:
-    import polars as pl
-
-    return pl.CompatLevel.oldest()
