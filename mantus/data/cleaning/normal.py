@@ -9,7 +9,7 @@ from typing import Any
 
 GAP = re.compile(r"(?<=\S)(?:[ \xa0]{2,}|[ \xa0]*\t[ \t\xa0]*)(?=\S)")
 """White space that sets cells apart."""
-RUN = re.compile(r"(\S)[ \t\xa0]{2,}")
+RUN = re.compile(r"(\S)[ \t\xa0]{2,}(?=\S)")
 FENCE = re.compile(r"\s{0,3}(```|~~~)")
 INDENTED = ("    ", "\t")
 DRAWN = re.compile(r"\|.*\||[\u2500-\u257f]|\+[-=]{2,}")
@@ -64,7 +64,7 @@ def _collapsed(text: str) -> str:
 
 def _layout(lines: Sequence[str]) -> list[bool]:
     """Which lines are code within fences or indented, or rows of tables: drawn, or columns as a neighbour has them."""
-    cells = [frozenset(gap.end() for gap in GAP.finditer(line)) for line in lines]
+    cells = [_cells(line) for line in lines]
     kept, fence, before = [], "", ""
     for number, line in enumerate(lines):
         mark = FENCE.match(line)
@@ -79,3 +79,10 @@ def _layout(lines: Sequence[str]) -> list[bool]:
         kept.append(fenced or columns or indented or bool(DRAWN.search(line)))
         before = line
     return kept
+
+
+def _cells(line: str) -> frozenset[tuple[str, int]]:
+    """Where the cells of a line begin and end, were it a row of a table; nothing where it has no gap."""
+    gaps = list(GAP.finditer(line))
+    ends = [gap.start() for gap in gaps] + [len(line)] * bool(gaps)
+    return frozenset([*(("begins", gap.end()) for gap in gaps), *(("ends", end) for end in ends)])

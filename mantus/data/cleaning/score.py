@@ -50,9 +50,13 @@ class Scoring(PhaseConfig):
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of a document that scoring adds or decides, but for its text."""
-        asked = (name for rules in PUBLISHED if rules in self.rules for name in PUBLISHED[rules])
-        quality = (QUALITY,) if self.classifier else ()
-        return ("lang", *personal.columns(self.replace_also), *SIGNALS, *asked, *quality)
+        return ("lang", *personal.columns(self.replace_also), *SIGNALS, *_asked(self))
+
+
+def _asked(scoring: Scoring) -> tuple[str, ...]:
+    """The signals that are not always there, float64 each."""
+    published_ones = (name for rules in PUBLISHED if rules in scoring.rules for name in PUBLISHED[rules])
+    return (*published_ones, *((QUALITY,) if scoring.classifier else ()))
 
 
 def score(frame: Any, scoring: Scoring, classifier: Classifier | None = None) -> Any:
@@ -152,4 +156,4 @@ def _scored(part: Any, scoring: Scoring, classifier: Classifier | None) -> Any:
         found |= {**signals, "formed": texts.strings()}
     if "fineweb" in scoring.rules:
         found |= published.fineweb(texts, scoring.short_line)
-    return pl.DataFrame(found)
+    return pl.DataFrame(found).with_columns(pl.col(*_asked(scoring)).cast(pl.Float64))

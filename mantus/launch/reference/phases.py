@@ -54,7 +54,7 @@ def _row(name: str, info: Any) -> str:
     extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
     default = "required" if info.is_required() else f"`{info.get_default(call_default_factory=True)!r}`"
     if isinstance(info.get_default(call_default_factory=True), BaseModel):
-        default = "below"
+        default = "fields of its own"
     elif len(default) > 60:
         default = "see the code"
     meaning = " ".join((info.description or "").split()) + (" *(runtime)*" if extra.get("runtime") else "")
