@@ -43,6 +43,10 @@ C4 = ("c4_lorem_ipsum", "c4_curly_brackets", "c4_sentences")
 FINEWEB = ("fineweb_terminal_lines", "fineweb_short_lines", "fineweb_repeated_characters", "fineweb_line_breaks")
 
 
+CLOSING, BLANK = (np.isin(np.arange(256), np.frombuffer(marks, np.uint8)) for marks in (b"\"')]", b" \t"))
+"""Bytes that may stand between the end of a sentence and the blank behind it; blanks."""
+
+
 class LineRules(BaseModel):
     """Which lines C4's rules take out of a text. They decide texts and signals."""
 
@@ -200,12 +204,12 @@ def _trimmed(words: Spans, lines: Spans, inner: Spans) -> Spans:
 
 
 def _inside(size: int, starts: Any, ends: Any) -> Any:
-    """Which of `size` bytes are in the spans, none of which overlap, [size] of bool."""
-    some = ends > starts
-    steps = np.zeros(size + 1, np.int8)
-    steps[starts[some]] += 1
-    steps[ends[some]] -= 1
-    return np.cumsum(steps[:-1], dtype=np.int8) > 0
+    """Which of `size` bytes are in the spans, in order and none within another, [size] of bool."""
+    edges = np.empty(2 * len(starts) + 1, np.int64)
+    edges[:-1:2], edges[1::2], edges[-1] = starts, ends, size
+    flags = np.zeros(len(edges), np.bool_)
+    flags[1::2] = True
+    return np.repeat(flags, np.diff(edges, prepend=0))
 
 
 def _citations(texts: Texts) -> Any:
@@ -235,11 +239,13 @@ def _punctuated(texts: Texts, lines: Spans) -> Any:
 
 def _lines_with(lower: bytes, phrase: bytes, lines: Spans) -> Any:
     """Whether each line has a phrase, [lines] of bool."""
-    found, places, place = np.zeros(len(lines), np.bool_), [], lower.find(phrase)
+    found, places = np.zeros(len(lines), np.bool_), []
+    place = lower.find(phrase)
     while place >= 0:
-        places.append(place)
-        place = lower.find(phrase, place + 1)
-    found[np.searchsorted(lines.starts, places, side="right") - 1] = True
+        line = int(np.searchsorted(lines.starts, place, side="right")) - 1
+        places.append(line)
+        place = lower.find(phrase, int(lines.ends[line]))  # one in a line is enough
+    found[places] = True
     return found
 
 
@@ -248,7 +254,7 @@ def _boundaries(texts: Texts, lines: Spans) -> Any:
     places = np.flatnonzero(texts.classes & TERMINAL)
     places = places[texts.data[places] < 128] + 1
     for _ in range(3):
-        places = places + np.isin(texts.data[places], np.frombuffer(b"\"')]", np.uint8))
-    places = places[np.isin(texts.data[places], np.frombuffer(b" \t", np.uint8))]
+        places = places + CLOSING[texts.data[places]]
+    places = places[BLANK[texts.data[places]]]
     places = np.unique(places)
     return np.searchsorted(places, lines.ends) - np.searchsorted(places, lines.starts)

@@ -156,4 +156,4 @@ def _scored(part: Any, scoring: Scoring, classifier: Classifier | None) -> Any:
         found |= {**signals, "formed": texts.strings()}
     if "fineweb" in scoring.rules:
         found |= published.fineweb(texts, scoring.short_line)
-    return pl.DataFrame(found).with_columns(pl.col(*_asked(scoring)).cast(pl.Float64))
+    return pl.DataFrame(found).cast(dict.fromkeys(_asked(scoring), pl.Float64))
