@@ -35,7 +35,7 @@ DOCUMENTS = Path("/usr/share/doc")
 """Where a Debian package's documentation is, compressed where it is long."""
 PLACES = ("/usr/share/vim", "/usr/lib/node_modules", sys.prefix, sys.base_prefix)
 SUFFIXES = (".txt", ".md", ".rst", ".adoc")
-OWN_MB = 8.0
+OWN_MB = 20.0
 """MB for the run with datatrove's own splitters, which are slow."""
 
 REASONS = {

@@ -75,18 +75,19 @@ def ngram_shares(texts: Texts, words: Spans, hashes: Any) -> dict[str, Any]:
 
 def _ngrams(words: Spans, hashes: Any) -> Iterator[Ngrams]:
     """2-grams, 3-grams and so on: of those that begin where a shorter one does that occurs more than once."""
-    rows = words.rows
-    last = words.bounds[1:].astype(np.int32)[rows]  # the word behind the last of the same text
-    places, keys = np.arange(len(words), dtype=np.int32), hashes ^ (rows.astype(np.uint64) * OTHER)
+    rows, places = words.rows, np.arange(len(words), dtype=np.int32)
+    room = words.bounds[1:].astype(np.int32)[rows] - places  # words from here to the text's end
+    keys = hashes ^ (rows.astype(np.uint64) * OTHER)
     for num in range(2, SEEN_NGRAMS[-1] + 1):
-        whole = np.flatnonzero(places + num <= last[places])
+        whole = np.flatnonzero(room[places] >= num)
         places, keys = places[whole], keys[whole]
-        keys = (keys ^ (keys >> np.uint64(31))) * MIX + hashes[places + num - 1]
+        keys = keys * MIX + hashes[places + (num - 1)]
         owners = first_equal(keys)
         counts = np.bincount(owners, minlength=len(owners))[owners]
         more = np.flatnonzero(counts > 1)
-        yield Ngrams(num, places[more], places[owners[more]], counts[more])
-        places, keys = places[more], keys[more]
+        places_more = places[more]
+        yield Ngrams(num, places_more, places[owners[more]], counts[more])
+        places, keys = places_more, keys[more]
 
 
 def _top(words: Spans, ngrams: Ngrams, sums: Any) -> Any:

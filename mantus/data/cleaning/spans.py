@@ -248,12 +248,11 @@ def first_equal(keys: Any) -> Any:
     factor, shift = int(MIX), np.uint64(64 - bits)
     todo, left = np.arange(len(keys), dtype=np.int32), keys
     while len(todo):
-        slots = ((left * np.uint64(factor)) >> shift).astype(np.int64)
+        slots = ((left * np.uint64(factor)) >> shift).view(np.int64)
         table[slots[::-1]] = todo[::-1]
         owners = table[slots]
-        same = keys[owners] == left
-        found[todo[same]] = owners[same]
-        other = np.flatnonzero(~same)
+        found[todo] = owners  # of those that are not equal to their owner, another round says better
+        other = np.flatnonzero(keys[owners] != left)
         todo, left = todo[other], left[other]
         factor = factor * int(OTHER) & (1 << 64) - 1
     return found
