@@ -1,5 +1,7 @@
 """The form of texts: what normalising changes and what it must not, and what of persons is replaced."""
 
+import time
+
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -136,3 +138,13 @@ def test_nothing_more_is_looked_for_unless_asked():
     frame = counted(pl.DataFrame({"text": [text]}), True, ())
     assert frame["text"].to_list() == [text]
     assert frame.columns == ["text", *columns(())]
+
+
+@pytest.mark.parametrize("kind", PATTERNS)
+@pytest.mark.parametrize(
+    "unit", ["-----BEGIN PRIVATE KEY-----\n", "2001:", "+1 ", "4111-", "DE89 3704 ", "AKIA", "1", ":", "\\n-", "ghp_"]
+)
+def test_no_text_keeps_a_pattern_busy(kind: str, unit: str):
+    start = time.process_time()
+    replace(unit * (300_000 // len(unit)), PATTERNS[kind])
+    assert time.process_time() - start < 5

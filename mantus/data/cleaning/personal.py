@@ -60,7 +60,8 @@ def _phone(text: str) -> bool:
 
 
 SECRETS = (
-    r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----[\s\S]*?-----END (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----",
+    r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----[^-]*(?:-(?!----)[^-]*)*"
+    r"-----END (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----",
     r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b",
     r"\bgh[oprsu]_[A-Za-z0-9]{36,255}\b",
     r"\bgithub_pat_[A-Za-z0-9]{22}_[A-Za-z0-9]{59}\b",
@@ -107,7 +108,7 @@ PATTERNS: dict[str, Pattern] = {
     "secret": Pattern(
         "secrets",
         "|".join((r"PRIVATE KEY", *(re.match(r"(?:\\b)?(.*)", secret)[1] for secret in SECRETS[1:]))),  # type: ignore[index]
-        re.compile("|".join(SECRETS)),
+        re.compile(f"(?=[-Agx])(?:{'|'.join(SECRETS)})"),
         lambda _: True,
         "removed_secret",
     ),
