@@ -3,34 +3,32 @@
 It does not know where documents came from nor which resemble each other (dedup/).
 """
 
+import functools
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from mantus import console
+from mantus.data.cleaning import personal
+from mantus.data.cleaning.blocklist import BLOCKED, Blocklist, read_blocklist
+from mantus.data.cleaning.classifier import Classifier, read_classifier
+from mantus.data.cleaning.published import LineRules
+from mantus.data.cleaning.rules import C4, FineWeb, Gopher, Rule, RuleSet, first_reason
+from mantus.data.cleaning.score import PUBLISHED, QUALITY, Scoring, form, keep_signals, kept_signals, score
 from mantus.data.corpus import part_paths, write_table
-from mantus.data.dedup.takedown import TAKEN_DOWN, Requests, read_list, requested, with_copies
-from mantus.data.rules import Rule, add_signals, first_reason
+from mantus.data.dedup.takedown import TAKEN_DOWN, Requests, read_list, requested, whole_text, with_copies
 from mantus.data.sources.resolve import Resolved
-from mantus.storage import ArtifactURI, Manifest, PhaseConfig, Work, execute
+from mantus.storage import ArtifactURI, Manifest, PhaseConfig, Work, execute, fetch
 from mantus.storage.share import gather, share
 
-KEPT, REJECTS, COUNTS = "kept.parquet", "rejects.parquet", "counts.parquet"
+KEPT, REJECTS, COUNTS, SIGNALS = "kept.parquet", "rejects.parquet", "counts.parquet", "signals.parquet"
 """What cleaning a part leaves in its folder."""
-
-LANGUAGE_SAMPLE = 2000
-"""Characters of a text that its language is told by."""
 
 AUDIT_CHARACTERS = 2000
 """Characters of a rejected text that the audit shard keeps."""
-
-EMAIL = r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}"
-OCTET = r"(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])"
-FIRST = r"(?:1[1-9]|[2-9][0-9]|1[013-6][0-9]|12[0-689]|17[013-9]|18[0-9]|19[013-9]|2[01][0-9]|22[0-3])"
-ADDRESS = rf"(^|[^0-9.]){FIRST}\.{OCTET}\.{OCTET}\.{OCTET}($|[^0-9.]|\.(?:\s|$))"
-"""Public IPv4 addresses; first octets below 10 are too often version numbers, 172 and 192 too often private."""
 
 
 class CleanConfig(PhaseConfig):
@@ -42,6 +40,27 @@ class CleanConfig(PhaseConfig):
     """ISO 639-1 codes of the languages to keep; empty keeps all. Code has none."""
     replace_pii: bool = True
     """Replace e-mail addresses by name@example.com and public IPv4 addresses by 192.0.2.1."""
+    replace_also: tuple[personal.Kind, ...] = ()
+    """Replace more: ipv6 (public ones), phone, iban and card (where the check digits are right), secret (private keys,
+    and tokens of AWS, GitHub, GitLab, Slack, Google)."""
+    keep_layout: bool = False
+    """Keep runs of blanks in tables and code within prose, which are made one blank otherwise."""
+    rules: tuple[RuleSet, ...] = ("mantus",)
+    """Rule sets that prose must pass: mantus (thresholds from min_words to max_repeated_ngrams), gopher, c4, fineweb.
+    Code has its own."""
+    gopher: Gopher = Gopher()
+    """Thresholds of the rules gopher (see docs/data.md)."""
+    c4: C4 = C4()
+    """Lines that the rules c4 take out, and thresholds."""
+    fineweb: FineWeb = FineWeb()
+    """Thresholds of the rules fineweb."""
+    classifier: ArtifactURI = ""
+    """A classifier of quality; '' = none."""
+    min_quality: float = Field(default=0.5, ge=0, le=1)
+    """What the classifier must give to prose, at least; 0 only writes the signal."""
+    url_blocklist: str = ""
+    """A file of URLs that nothing is taken from, one a line: domains (with subdomains), beginnings of URLs, or a hosts
+    file; a path, http(s)://, s3://."""
     min_words: int = 30
     """Fewer words are too little."""
     max_words: int = 100_000
@@ -89,79 +108,156 @@ class CleanConfig(PhaseConfig):
     taken_down_list: str = ""
     """A file of such entries, one a line: a path, http(s)://, s3://. Dedup takes the same, and finds copies."""
 
+    @property
+    def scoring(self) -> Scoring:
+        """The part that decides texts and signals."""
+        return Scoring(
+            store=self.store,
+            corpus=self.corpus,
+            classifier=self.classifier,
+            replace_pii=self.replace_pii,
+            replace_also=self.replace_also,
+            keep_layout=self.keep_layout,
+            rules=tuple(sorted(set(self.rules))),
+            lines=self.c4.lines() if "c4" in self.rules else LineRules(),
+            short_line=self.fineweb.short_line if "fineweb" in self.rules else FineWeb().short_line,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """What goes whatever its quality."""
+
+    requests: Requests
+    blocklist: Blocklist
+
 
 def run(config: CleanConfig) -> Manifest:
-    """Make the cleaned corpus, or find it. ValueError when nothing is left."""
+    """Make the cleaned corpus, or find it. ValueError when a list is not there and when nothing is left."""
     listed = requested(config.taken_down_list, "taken_down_list")
-    return execute("clean", config, lambda work: _produce(work, config, listed), [item.reference for item in listed])
+    blocked = requested(config.url_blocklist, "url_blocklist")
+    references = [item.reference for item in (*listed, *blocked)]
+    return execute("clean", config, lambda work: _produce(work, config, listed, blocked), references)
 
 
-def _produce(work: Work, config: CleanConfig, listed: list[Resolved]) -> dict[str, Any]:
-    import polars as pl
+def _produce(work: Work, config: CleanConfig, listed: list[Resolved], blocked: list[Resolved]) -> dict[str, Any]:
 
     parts = part_paths(work.inputs["corpus"])
-    requests = with_copies(read_list(listed, config.taken_down, "taken_down_list"), parts)
+    refused = _refused(config, listed, blocked, parts)
+    classifier = _classifier(work)
+    kept = kept_signals(config.scoring)
+    console.emit({"signals": "found" if kept else "made"})
+    signals = part_paths(fetch(kept.uri)) if kept else [None] * len(parts)
     folders = [work.scratch / part.stem for part in parts]
     with console.progress("clean", work.manifests["corpus"].stats["bytes"] / 1e6, "MB") as bar:
         for number in share(len(parts)):
-            bar.advance(_clean_part(parts[number], folders[number], config, requests))
+            folders[number].mkdir(parents=True, exist_ok=True)
+            judged = _judged(parts[number], signals[number], folders[number], config, classifier)
+            bar.advance(_write_part(judged, folders[number], config, refused, signals[number] is not None))
     gather(work, folders)
-    kept = [path for folder in folders if (path := folder / KEPT).is_file()]
-    if not kept:
+    if kept is None:
+        keep_signals(config.scoring, [folder / SIGNALS for folder in folders])
+    return _gathered(work, folders, config)
+
+
+def _gathered(work: Work, folders: list[Path], config: CleanConfig) -> dict[str, Any]:
+    """The artifact's files from those of its parts; its stats."""
+    import polars as pl
+
+    written = [path for folder in folders if (path := folder / KEPT).is_file()]
+    if not written:
         raise ValueError(f"corpus: {work.manifests['corpus'].uri}: no document passes the rules")
-    for number, path in enumerate(kept):
+    for number, path in enumerate(written):
         os.link(path, work.out / f"part-{number:05d}.parquet")
-    rejects = pl.concat([pl.read_parquet(folder / REJECTS) for folder in folders])
-    write_table(_sample(rejects, config.audit).to_arrow(), work.out / REJECTS)
-    return waterfall(pl.concat([pl.read_parquet(folder / COUNTS) for folder in folders]))
-
-
-def _clean_part(part: Path, folder: Path, config: CleanConfig, requests: Requests) -> float:
-    """Judge one part of the corpus into `folder`; the MB of text read."""
-    import polars as pl
-
-    folder.mkdir(parents=True, exist_ok=True)
-    before = pl.read_parquet(part)
-    judged = judge(before, config)
-    if requests:
-        judged = _without_taken(judged, requests.rules(before).is_not_null())
-    kept = judged.filter(pl.col("drop_reason").is_null()).drop("drop_reason", "emails", "addresses")
-    if kept.height:
-        write_table(kept.to_arrow(), folder / KEPT)
-    write_table(_sample(_audit(judged), config.audit).to_arrow(), folder / REJECTS)
-    write_table(_count(judged, before).to_arrow(), folder / COUNTS)
-    return float(before["text"].str.len_bytes().sum()) / 1e6
-
-
-def _without_taken(judged: Any, taken: Any) -> Any:
-    """The verdicts with documents that were taken down dropped, and nothing left of their texts."""
-    import polars as pl
-
-    text = pl.when(taken).then(pl.lit("")).otherwise("text")
-    reason = pl.when(taken).then(pl.lit(TAKEN_DOWN)).otherwise("drop_reason")
-    return judged.with_columns(text=text, drop_reason=reason)
-
-
-def judge(frame: Any, config: CleanConfig) -> Any:
-    """Documents with texts normalised, signals added, `lang` told, and `drop_reason` (null = keep)."""
-    import polars as pl
-
-    frame = frame.with_columns(pl.Series("text", normalise(frame["text"], frame["form"])))
-    frame = frame.with_columns(
-        emails=pl.col("text").str.count_matches(EMAIL),
-        addresses=pl.col("text").str.count_matches("(?m)" + ADDRESS),
+    rejects = functools.reduce(
+        lambda before, folder: _sample(pl.concat([before, pl.read_parquet(folder / REJECTS)]), config.audit),
+        folders[1:],
+        pl.read_parquet(folders[0] / REJECTS),
     )
-    if config.replace_pii:
-        frame = frame.with_columns(pl.col("text").pipe(without_pii))
-    frame = frame.with_columns(_languages(frame))
+    write_table(rejects.to_arrow(), work.out / REJECTS)
+    counts = pl.concat([pl.read_parquet(folder / COUNTS) for folder in folders])
+    return waterfall(counts, personal.columns(config.replace_also))
+
+
+def _refused(config: CleanConfig, listed: list[Resolved], blocked: list[Resolved], parts: list[Path]) -> Refused:
+    requests = with_copies(read_list(listed, config.taken_down, "taken_down_list"), parts)
+    lines = [line for item in blocked for line in whole_text(item, "url_blocklist").splitlines()]
+    where = f"url_blocklist: {config.url_blocklist}"
+    return Refused(requests, read_blocklist(lines, where) if blocked else Blocklist())
+
+
+def _classifier(work: Work) -> Classifier | None:
+    if "classifier" not in work.inputs:
+        return None
+    try:
+        return read_classifier(work.inputs["classifier"])
+    except ValueError as error:
+        raise ValueError(f"classifier: {work.manifests['classifier'].uri}: {error}") from None
+
+
+def _judged(part: Path, signals: Path | None, folder: Path, config: CleanConfig, classifier: Classifier | None) -> Any:
+    """The documents of a part with their signals and `drop_reason`, and `read`, the bytes of their texts.
+
+    With the signals of an earlier run their texts are still as they were collected; else the signals are written.
+    """
+    import polars as pl
+
+    before, columns = pl.read_parquet(part), config.scoring.columns
+    if signals is None:
+        scored = score(before, config.scoring, classifier)
+        write_table(scored.select(columns).to_arrow(), folder / SIGNALS)
+    else:
+        scored = before.with_columns(pl.read_parquet(signals))
+    return verdicts(scored.with_columns(read=before["text"].str.len_bytes()), config)
+
+
+def _write_part(judged: Any, folder: Path, config: CleanConfig, refused: Refused, unformed: bool) -> float:
+    """Write what is kept of a part, a sample of what is not, and the counts; the MB of text read."""
+    import polars as pl
+
+    judged = judged.with_columns(drop_reason=_refusals(judged, refused))
+    kept = judged.filter(pl.col("drop_reason").is_null())
+    rejects = _sample(judged.filter(pl.col("drop_reason").is_not_null()), config.audit)
+    if unformed:
+        kept, rejects = form(kept, config.scoring), form(rejects, config.scoring)
+    passing = ("read", *personal.columns(config.replace_also))
+    if kept.height:
+        write_table(kept.drop("drop_reason", *passing).to_arrow(), folder / KEPT)
+    shown = pl.when(pl.col("drop_reason") != TAKEN_DOWN).then(pl.col("text").str.slice(0, AUDIT_CHARACTERS))
+    rejects = rejects.drop(passing).with_columns(text=shown.otherwise(pl.lit("")))
+    write_table(rejects.to_arrow(), folder / REJECTS)
+    write_table(_count(judged, kept, passing).to_arrow(), folder / COUNTS)
+    return float(judged["read"].sum()) / 1e6
+
+
+def _refusals(judged: Any, refused: Refused) -> Any:
+    """The reasons, with those of documents that were taken down or whose URL is blocked."""
+    import polars as pl
+
+    taken, blocked = refused.requests.rules(judged).is_not_null(), refused.blocklist.rules(judged["url"])
+    reasons = pl.when(taken).then(pl.lit(TAKEN_DOWN)).when(blocked).then(pl.lit(BLOCKED)).otherwise("drop_reason")
+    return judged.select(reasons.alias("drop_reason"))["drop_reason"]
+
+
+def judge(frame: Any, config: CleanConfig, classifier: Classifier | None = None) -> Any:
+    """Documents with texts in their final form, signals, `lang` told, and `drop_reason` (null = keep)."""
+    return verdicts(score(frame, config.scoring, classifier), config)
+
+
+def verdicts(scored: Any, config: CleanConfig) -> Any:
+    """Documents with signals and `drop_reason`."""
+    import polars as pl
+
+    sets = {"mantus": prose_rules(config), **{name: getattr(config, name).rules() for name in PUBLISHED}}
+    prose = [rule for name in dict.fromkeys(config.rules) for rule in sets[name]]
+    if config.classifier:
+        prose.append(Rule("low quality", QUALITY, low=config.min_quality))
     is_code = pl.col("form") == "code"
-    reason = pl.when(is_code).then(first_reason(code_rules(config))).otherwise(first_reason(prose_rules(config)))
+    reason = pl.when(is_code).then(first_reason(code_rules(config))).otherwise(first_reason(prose))
     known = pl.col("lang").is_in(list(config.languages)) | (not config.languages)
     told = pl.col("num_words") >= config.min_words  # of less text no language can be told
     language = pl.when(~is_code & ~known & told).then(pl.lit("language"))
-    english = ~is_code & (pl.col("lang") == "en") & (pl.col("stop_words") < config.min_stop_words)
-    stop_words = pl.when(english).then(pl.lit("few stop words"))
-    return add_signals(frame).with_columns(pl.coalesce(language, reason, stop_words).alias("drop_reason"))
+    return scored.with_columns(pl.coalesce(language, reason).alias("drop_reason"))
 
 
 def prose_rules(config: CleanConfig) -> list[Rule]:
@@ -181,6 +277,7 @@ def prose_rules(config: CleanConfig) -> list[Rule]:
         Rule("repeated 3-grams", "top_3gram", high=config.max_top_3gram),
         Rule("repeated 4-grams", "top_4gram", high=config.max_top_4gram),
         Rule("repeated 5-grams", "repeated_ngrams", high=config.max_repeated_ngrams),
+        Rule("few stop words", "stop_words", low=config.min_stop_words, english=True),
     ]
 
 
@@ -196,58 +293,14 @@ def code_rules(config: CleanConfig) -> list[Rule]:
     ]
 
 
-def normalise(text: Any, form: Any) -> Any:
-    """Unicode NFC, unix line ends, no control or invisible characters, at most two line ends in a row.
-
-    Runs of blanks inside a line of prose become one; indentation stays, and so does all that code means.
-    """
-    import polars as pl
-
-    plain = (
-        text.str.normalize("NFC")
-        .str.replace_all("\r\n?", "\n")
-        .str.replace_all(r"[\x00-\x08\x0b-\x1f\x7f\x{200b}\x{2060}\x{feff}\x{ad}]", "")
-        .str.replace_all(r"(?m)[ \t]+$", "")
-        .str.replace_all(r"\n{4,}", "\n\n\n")
-        .str.strip_chars("\n")
-    )
-    prose = plain.str.replace_all(r"(\S)[ \t\x{a0}]{2,}", "$1 ").str.replace_all(r"\n{3,}", "\n\n")
-    return pl.select(pl.when(form == "code").then(plain).otherwise(prose).alias("text")).to_series()
-
-
-def without_pii(text: Any) -> Any:
-    """A text expression with e-mail and public IPv4 addresses replaced by addresses reserved for examples."""
-    replaced = text.str.replace_all(EMAIL, "name@example.com")
-    return replaced.str.replace_all("(?m)" + ADDRESS, "${1}192.0.2.1${2}")
-
-
-def _languages(frame: Any) -> Any:
-    import eldc
-    import polars as pl
-
-    eldc.init()
-    samples = frame["text"].str.slice(0, LANGUAGE_SAMPLE).to_list()
-    pairs = zip(samples, frame["form"], frame["lang"], strict=True)
-    return pl.Series("lang", [lang if form == "code" else eldc.detect(sample) for sample, form, lang in pairs])
-
-
-def _count(judged: Any, before: Any) -> Any:
+def _count(judged: Any, kept: Any, passing: tuple[str, ...]) -> Any:
     """Documents and bytes by source and drop_reason (null = kept)."""
     import polars as pl
 
-    sizes = before["text"].str.len_bytes()
-    return (
-        judged.with_columns(read=sizes, written=pl.col("text").str.len_bytes())
-        .group_by("source", "drop_reason", maintain_order=True)
-        .agg(pl.len().alias("documents"), pl.col("read", "written", "emails", "addresses").sum())
-    )
-
-
-def _audit(judged: Any) -> Any:
-    import polars as pl
-
-    dropped = judged.filter(pl.col("drop_reason").is_not_null()).drop("emails", "addresses")
-    return dropped.with_columns(pl.col("text").str.slice(0, AUDIT_CHARACTERS))
+    groups = judged.group_by("source", "drop_reason", maintain_order=True)
+    counts = groups.agg(pl.len().alias("documents"), pl.col(*passing).sum())
+    written = kept.group_by("source", "drop_reason").agg(pl.col("text").str.len_bytes().sum().alias("written"))
+    return counts.join(written, on=["source", "drop_reason"], how="left", nulls_equal=True, maintain_order="left")
 
 
 def _sample(rejects: Any, num: int) -> Any:
@@ -256,16 +309,18 @@ def _sample(rejects: Any, num: int) -> Any:
     return ordered.group_by("drop_reason", maintain_order=True).head(num).select(rejects.columns)
 
 
-def waterfall(counts: Any) -> dict[str, Any]:
+def waterfall(counts: Any, replaced: tuple[str, ...] = personal.COUNTED) -> dict[str, Any]:
     """Stats: what was read, what each reason took, what is left; in all and by source."""
     import polars as pl
 
     counts = counts.group_by("source", "drop_reason").agg(pl.exclude("source", "drop_reason").sum())
-    by_source = {name: _stage(counts.filter(pl.col("source") == name)) for name in counts["source"].unique().sort()}
-    return {**_stage(counts), "sources": by_source}
+    by_source = {
+        name: _stage(counts.filter(pl.col("source") == name), replaced) for name in counts["source"].unique().sort()
+    }
+    return {**_stage(counts, replaced), "sources": by_source}
 
 
-def _stage(counts: Any) -> dict[str, Any]:
+def _stage(counts: Any, replaced: tuple[str, ...]) -> dict[str, Any]:
     import polars as pl
 
     kept = counts.filter(pl.col("drop_reason").is_null())
@@ -277,5 +332,5 @@ def _stage(counts: Any) -> dict[str, Any]:
         "documents": int(kept["documents"].sum()),
         "bytes": int(kept["written"].sum()),
         "dropped": {reason: {"documents": int(n), "bytes": int(size)} for reason, n, size in reasons.iter_rows()},
-        "replaced": {name: int(kept[name].sum()) for name in ("emails", "addresses")},
+        "replaced": {name: int(kept[name].sum()) for name in replaced},
     }

@@ -34,6 +34,9 @@ class Phase:
 
 PHASES: dict[str, Phase] = {
     "collect": Phase("mantus.data.collect", "CollectConfig", "read sources into a corpus"),
+    "classifier": Phase(
+        "mantus.data.cleaning.train", "ClassifierConfig", "train a classifier of quality from two sets of texts"
+    ),
     "clean": Phase("mantus.data.clean", "CleanConfig", "normalise, score and filter documents"),
     "dedup": Phase("mantus.data.dedup.run", "DedupConfig", "drop copies, what was taken down, and evaluation sets"),
     "tokenizer": Phase("mantus.data.vocabulary", "TokenizerConfig", "train a byte-level BPE tokenizer"),

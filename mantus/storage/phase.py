@@ -108,12 +108,9 @@ def execute(
     ValueError when an input is no artifact; StoreError when a store fails.
     """
     found = {name: _read(name, uri) for name, uri in _input_fields(config)}
-    references = [Reference(m.uri, m.key) for value in found.values() for m in _as_list(value)] + (sources or [])
-    code_digest, settings = module_digest(produce.__module__), key_settings(config)
-    keys = [f"{name}={m.key}" for name, value in found.items() for m in _as_list(value)]
-    key = artifact.artifact_key(kind, code_digest, settings, keys + [f"={r.key}" for r in sources or []])
     store = open_store(config.store)
-    draft = Manifest(kind, key, f"{store.uri}/{kind}/{key}", code_digest, settings, references, [], {})
+    draft = _draft(kind, config, produce.__module__, found, sources or [])
+    key = draft.key
     if made := _find(draft.uri):
         return made
     if make := _maker.get():
@@ -123,6 +120,22 @@ def execute(
             return made  # by the process that owned the folder before
         local = {name: _fetch(value) for name, value in found.items()} if fetch_inputs else {}
         return _make(draft, produce, Work(base / "out", base / "scratch", local, found, key, store))
+
+
+def find(kind: str, config: PhaseConfig, module: str, sources: list[Reference] | None = None) -> Manifest | None:
+    """The artifact that `execute` would find for a `produce` defined in `module`; None where it would make it."""
+    found = {name: _read(name, uri) for name, uri in _input_fields(config)}
+    return _find(_draft(kind, config, module, found, sources or []).uri)
+
+
+def _draft(kind: str, config: PhaseConfig, module: str, found: dict[str, Any], sources: list[Reference]) -> Manifest:
+    """The manifest of what is yet to be made, with its key."""
+    references = [Reference(m.uri, m.key) for value in found.values() for m in _as_list(value)] + sources
+    code_digest, settings = module_digest(module), key_settings(config)
+    keys = [f"{name}={m.key}" for name, value in found.items() for m in _as_list(value)]
+    key = artifact.artifact_key(kind, code_digest, settings, keys + [f"={r.key}" for r in sources])
+    uri = f"{open_store(config.store).uri}/{kind}/{key}"
+    return Manifest(kind, key, uri, code_digest, settings, references, [], {})
 
 
 def _find(uri: str) -> Manifest | None:

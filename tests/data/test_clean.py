@@ -8,20 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mantus.data.clean import CleanConfig, judge, normalise, run, without_pii
+from mantus.data.clean import CleanConfig, judge, run
+from mantus.data.cleaning import score
+from mantus.data.cleaning.normal import normalise
+from mantus.data.cleaning.personal import without_pii
+from mantus.data.cleaning.signals import SIGNALS, add_signals
 from mantus.data.corpus import Row, document_id, part_paths, write_rows
-from mantus.data.rules import SIGNALS, add_signals
 from mantus.storage import PhaseConfig, execute
-
-SENTENCES = [
-    "The river ran past the old mill, and nobody who lived there could say how long it had done so.",
-    "In the spring the water came over its banks and left a fine grey mud upon the lower fields.",
-    "A stranger once asked the miller what he thought about the flood, but he only laughed at that.",
-    "They have a saying in the village: be kind to the water, for it was here with us before the stones.",
-    "When autumn came the apples were carried to the market town by boat, and sold before noon.",
-]
-PROSE = "\n\n".join(SENTENCES)
-CODE = 'def area(width, height):\n    """The area of a rectangle."""\n    return width * height\n\n' * 4
+from tests.data.samples import CODE, PROSE, SENTENCES, frame_of
 
 
 class Made(PhaseConfig):
@@ -31,11 +25,6 @@ class Made(PhaseConfig):
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MANTUS_CACHE", str(tmp_path / "cache"))
-
-
-def frame_of(*texts: str, form: str = "prose") -> pl.DataFrame:
-    rows = [(document_id(text), text, "s", f"u{n}", "", "", "", form) for n, text in enumerate(texts)]
-    return pl.DataFrame(rows, schema=["id", "text", "source", "url", "license", "lang", "added", "form"], orient="row")
 
 
 def reason(text: str, form: str = "prose", **fields: Any) -> str | None:
@@ -130,16 +119,24 @@ def test_personal_addresses_are_replaced(text: str, expected: str | None):
     assert pl.select(without_pii(pl.lit(text))).item() == (expected or text)
 
 
-def clean(tmp_path: Path, texts: list[tuple[str, str]], **fields: Any) -> tuple[Any, Path]:
-    """Clean a corpus of (source, text) as the phase does; (manifest, folder)."""
+def clean(
+    tmp_path: Path, texts: list[tuple[str, str]], forms: tuple[str, ...] = ("prose",), **fields: Any
+) -> tuple[Any, Path]:
+    """Clean a corpus of (source, text), in parts of six documents, as the phase does; (manifest, folder)."""
 
     def corpus(work: Any) -> dict[str, int]:
-        rows = [Row(document_id(t), t, s, f"u{n}", "MIT", "", "", "prose") for n, (s, t) in enumerate(texts)]
-        write_rows(rows, work.out)
+        rows = [
+            Row(document_id(text), text, source, f"u{n}", "MIT", "", "", forms[n % len(forms)])
+            for n, (source, text) in enumerate(texts)
+        ]
+        for number in range(0, len(rows), 6):
+            write_rows(rows[number : number + 6], work.scratch)
+            (work.scratch / "part-00000.parquet").rename(work.out / f"part-{number // 6:05d}.parquet")
         return {"bytes": sum(len(t) for _, t in texts)}
 
     store = (tmp_path / "store").as_uri()
-    made = execute("corpus", Made(store=store, name=str(len(texts))), corpus)
+    name = document_id(repr((texts, forms)))
+    made = execute("corpus", Made(store=store, name=name), corpus)
     manifest = run(CleanConfig(store=store, corpus=made.uri, **fields))
     return manifest, Path(manifest.uri.removeprefix("file://"))
 
@@ -179,3 +176,96 @@ def test_the_bytes_are_the_same_again(tmp_path: Path):
     first, _ = clean(tmp_path / "one", texts)
     second, _ = clean(tmp_path / "two", texts)
     assert first.files == second.files
+
+
+ALL_RULES = ("mantus", "gopher", "c4", "fineweb")
+MIXED = [
+    *(("a", f"{PROSE}\n\nMail me{n}@here.org or use JavaScript, page {n}.") for n in range(8)),
+    *[("b", "short"), ("b", PROSE + "\n\nint main() { }"), ("b", CODE), ("b", PROSE + " Lorem ipsum.")],
+]
+
+
+def counted_calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of documents of each call that computes signals, from now on."""
+    calls: list[int] = []
+    measure = score.score
+
+    def counted(frame: Any, *rest: Any) -> Any:
+        calls.append(frame.height)
+        return measure(frame, *rest)
+
+    monkeypatch.setattr("mantus.data.clean.score", counted)
+    return calls
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"min_words": 40},
+        {"languages": ("en", "de")},
+        {"gopher": {"min_words": 10, "max_top_ngrams": (0.5, 0.5, 0.5)}},
+        {"c4": {"min_sentences": 7, "drop_curly_brackets": False}},
+        {"fineweb": {"max_line_breaks": 0.5}},
+        {"taken_down": ("u0",), "audit": 3},
+        {"rules": ("fineweb", "c4", "gopher", "mantus")},
+    ],
+)
+def test_another_threshold_computes_no_signal_again(changed: dict[str, Any], tmp_path: Path, monkeypatch):
+    calls, forms = counted_calls(monkeypatch), ("prose",) * 6 + ("code",) * 6
+    clean(tmp_path, MIXED, forms, rules=ALL_RULES)
+    assert calls == [6, 6]
+    quick, _ = clean(tmp_path, MIXED, forms, **{"rules": ALL_RULES, **changed})
+    assert calls == [6, 6], "no signal was computed for the second run"
+    slow, _ = clean(tmp_path / "apart", MIXED, forms, **{"rules": ALL_RULES, **changed})
+    assert calls == [6, 6] * 2
+    assert quick.key == slow.key
+    assert quick.files == slow.files, "the same bytes as without an earlier run"
+    assert quick.stats == slow.stats
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"replace_pii": False},
+        {"replace_also": ("phone",)},
+        {"keep_layout": True},
+        {"rules": ("gopher",)},
+        {"c4": {"remove_javascript": False}},
+        {"fineweb": {"short_line": 20}},
+    ],
+)
+def test_what_decides_signals_computes_them_again(changed: dict[str, Any], tmp_path: Path, monkeypatch):
+    calls = counted_calls(monkeypatch)
+    clean(tmp_path, MIXED, rules=ALL_RULES)
+    clean(tmp_path, MIXED, **{"rules": ALL_RULES, **changed})
+    assert calls == [6, 6] * 2
+
+
+def test_settings_of_rules_that_are_not_asked_for_change_no_signal(tmp_path: Path, monkeypatch):
+    calls = counted_calls(monkeypatch)
+    clean(tmp_path, MIXED)
+    clean(tmp_path, MIXED, c4={"remove_javascript": False}, fineweb={"short_line": 9}, min_words=31)
+    assert calls == [6, 6]
+
+
+def test_signals_hold_no_text(tmp_path: Path):
+    clean(tmp_path, MIXED, taken_down=("u0",))
+    [folder] = (tmp_path / "store" / "signals").iterdir()
+    schema = pl.read_parquet(folder / "part-00000.parquet").schema
+    assert set(schema) == {"lang", "emails", "addresses", *SIGNALS}
+    assert [name for name, kind in schema.items() if kind == pl.String] == ["lang"]
+
+
+def test_lines_that_c4_takes_out_are_not_written(tmp_path: Path):
+    manifest, folder = clean(tmp_path, MIXED, ("prose",) * 10 + ("code", "prose"), rules=("c4",))
+    kept = pl.concat([pl.read_parquet(path) for path in part_paths(folder)])
+    assert kept.filter(form="prose")["text"].unique().to_list() == ["\n".join(SENTENCES)]
+    assert kept.filter(form="code")["text"].to_list() == [CODE.strip("\n")]
+    reasons = {reason: entry["documents"] for reason, entry in manifest.stats["dropped"].items()}
+    assert reasons == {"c4: curly brackets": 1, "c4: lorem ipsum": 1, "c4: too few sentences": 1}
+
+
+def test_what_is_replaced_besides_is_counted(tmp_path: Path):
+    texts = [("a", f"{PROSE} Call +49 30 90182000."), ("a", f"{PROSE} Pay 4111 1111 1111 1111.")]
+    manifest, _ = clean(tmp_path, texts, replace_also=("phone", "card"))
+    assert manifest.stats["replaced"] == {"emails": 0, "addresses": 0, "phones": 1, "cards": 1}

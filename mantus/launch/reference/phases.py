@@ -40,13 +40,22 @@ def fields(config: type[BaseModel]) -> str:
 
 def _section(verb: str) -> str:
     phase = PHASES[verb]
-    return f"\n## {verb}\n\n{phase.summary[0].upper()}{phase.summary[1:]}.\n\n{fields(phase.config)}"
+    inner = ((name, info.annotation) for name, info in phase.config.model_fields.items())
+    groups = (
+        f"\n### {verb}.{name}\n\n{fields(kind)}"
+        for name, kind in inner
+        if isinstance(kind, type) and issubclass(kind, BaseModel)
+    )
+    head = f"\n## {verb}\n\n{phase.summary[0].upper()}{phase.summary[1:]}.\n\n"
+    return f"{head}{fields(phase.config)}{''.join(groups)}"
 
 
 def _row(name: str, info: Any) -> str:
     extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
     default = "required" if info.is_required() else f"`{info.get_default(call_default_factory=True)!r}`"
-    if len(default) > 60:
+    if isinstance(info.get_default(call_default_factory=True), BaseModel):
+        default = "fields of its own"
+    elif len(default) > 60:
         default = "see the code"
     meaning = " ".join((info.description or "").split()) + (" *(runtime)*" if extra.get("runtime") else "")
     return f"| `{name}` | {default} | {meaning} |\n"

@@ -1,11 +1,8 @@
-"""Signals of a text's quality as columns, and the rules that turn them into reasons to drop.
+"""Signals of Mantus' own rules, for prose and for code, as columns.
 
-It knows polars expressions, not files. The rules are Gopher's and C4's, with words split at white space;
-code has rules of its own.
+It knows polars expressions, not thresholds nor files. Words are split at white space.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
@@ -25,27 +22,6 @@ SIGNALS = (
     *("duplicate_lines", *(f"top_{num}gram" for num in TOP_NGRAMS), "repeated_ngrams"),
 )
 """The columns that `add_signals` adds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """Drop a document whose signal is outside [low, high]."""
-
-    reason: str
-    signal: str
-    low: float = float("-inf")
-    high: float = float("inf")
-
-
-def first_reason(rules: Sequence[Rule]) -> Any:
-    """The reason of the first rule that a row breaks; null when it keeps them all. A null signal keeps its rule."""
-    import polars as pl
-
-    broken = [
-        pl.when((pl.col(rule.signal) < rule.low) | (pl.col(rule.signal) > rule.high)).then(pl.lit(rule.reason))
-        for rule in rules
-    ]
-    return pl.coalesce([*broken, pl.lit(None, dtype=pl.String)])
 
 
 def add_signals(frame: Any) -> Any:

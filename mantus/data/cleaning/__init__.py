@@ -1,0 +1,1 @@
+"""Cleaning: what a text's form and quality are, and which of them pass."""
