@@ -1,10 +1,10 @@
 """Measure how much memory each data phase needs for a corpus and for a larger one: it should be the same.
 
 `python benchmarks/data/memory.py [--quick] [--workers 2] [--out benchmarks/results]`: 290 MB and 2.9 GB
-of text, with `--quick` 150 and 450 MB. The text is that of installed packages, every fourth word another one, so that no
-two documents are alike but those that are copied on purpose. Peaks are sums of proportional set sizes over the process
-tree, sampled every 50 ms; `own` leaves out pages of files that are mapped, which the kernel takes back when it needs
-them. It knows the phases by their verbs and configs.
+of text, with `--quick` 150 and 450 MB. The text is that of installed packages, every fourth word another one, so that
+no two documents are alike but those that are copied on purpose. Peaks are sums of proportional set sizes over the
+process tree, sampled every 50 ms; `own` leaves out pages of files that are mapped, which the kernel takes back when it
+needs them. It knows the phases by their verbs and configs.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from mantus.launch.figures import Figure, machine, record
 from mantus.launch.phases import PHASES
 
 SIZES_MB, QUICK_MB = (290, 2900), (150, 450)
-"""The smaller ones too keep two workers busy, or the larger corpus would need more only because more is done at once."""
+"""The smaller ones keep two workers busy too; else the larger ones would need more only since more is done at once."""
 BASE_MB = 60
 """Of text of installed packages that all documents are made of."""
 COPIED = 0.1
@@ -138,7 +138,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "tokenizer": {},
     "tokenize": {},
 }
-"""Phases in order, each reading what the one before it made. The text is code to a reader: rules of prose are lenient."""
+"""Phases in order, each reading what the one before it made. Much of the text is code: rules of prose are lenient."""
 
 
 def config_of(verb: str, made: dict[str, str], home: Path, workers: int) -> dict[str, Any]:
@@ -179,9 +179,8 @@ def main() -> None:
     print(machine(), flush=True)
     sizes, verbs = QUICK_MB if given.quick else SIZES_MB, given.phases.split(",")
     small, large = (in_its_own_home(size, given.workers, verbs) for size in sizes)
-    print(
-        "| phase | peak MB | of more text | ratio | own MB | of more text | ratio |\n|---|---:|---:|---:|---:|---:|---:|"
-    )
+    print("| phase | peak MB | of more text | ratio | own MB | of more text | ratio |")
+    print("|---|---:|---:|---:|---:|---:|---:|")
     figures = []
     for verb in small:
         (one, _), (ten, _) = small[verb], large[verb]

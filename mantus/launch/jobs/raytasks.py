@@ -27,8 +27,8 @@ from mantus.storage.share import forget
 
 RETRIES = 10
 """How often a share begins again after its process, its worker or its node was lost."""
-STORE_BYTES = 100 << 20
-"""Of a cluster of this machine's own for Ray's objects: shares go through the store, not through Ray."""
+OWN = {"num_cpus": num_processors(), "include_dashboard": False, "object_store_memory": 100 << 20}
+"""A cluster of this machine's own. Shares go through the store, not through Ray, which needs little memory then."""
 SUFFIXES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
 
 
@@ -86,12 +86,11 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
         yield ray
         return
     address = cluster.ray_address or os.environ.get("RAY_ADDRESS", "local")
-    own = {"num_cpus": num_processors(), "include_dashboard": False, "object_store_memory": STORE_BYTES}
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        ray.init(address, log_to_driver=False, logging_level="ERROR", **(own if address == "local" else {}))
+        ray.init(address, log_to_driver=False, logging_level="ERROR", **(OWN if address == "local" else {}))
     except ConnectionError as error:
-        raise RuntimeError(f"cluster.ray_address: {address}: {error}") from None
+        raise RuntimeError(f"cluster.ray_address: {address}: {' '.join(str(error).split())}") from None
     try:
         yield ray
     finally:
