@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import mantus
 
@@ -101,7 +102,7 @@ def _phase(verb: str, words: list[str]) -> int:
     if given.show_only:
         print(json.dumps(given.config.model_dump(mode="json"), indent=1))
         return 0
-    manifest = phase.run(given.config)
+    manifest = _made_there(verb, given.config, given.cluster) if given.cluster else phase.run(given.config)
     shown = {"uri": manifest.uri, "cached": manifest.cached, "stats": manifest.stats}
     print(json.dumps(shown) if given.json else f"{'cached ' if manifest.cached else ''}{manifest.uri}")
     return 0
@@ -112,6 +113,16 @@ def _plan(words: list[str]) -> int:
     from mantus.launch.plan.run import command
 
     return command(words, COMMANDS["plan"])
+
+
+def _made_there(verb: str, config: Any, cluster: dict[str, Any]) -> Any:
+    """Run one phase where cluster settings say."""
+    from mantus.launch.cluster import parse_cluster
+    from mantus.launch.component import make
+    from mantus.launch.local import check_cluster
+
+    check_cluster(cluster, config.store, {})
+    return make(verb, verb, config.model_dump(mode="json"), parse_cluster(cluster))
 
 
 def _run(words: list[str]) -> int:

@@ -10,13 +10,22 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
+
+LIVES = 3
+"""Workers that one task may lose before it is given up."""
+LOST = (
+    f"a worker process was killed or crashed {LIVES} times at the same piece of work (out of memory?); "
+    "run again: what is finished is found, and fewer `workers` need less memory"
+)
 
 PR_SET_PDEATHSIG = 1
 LEASH = """import ctypes, os, sys
@@ -25,6 +34,10 @@ os.getppid() == int(sys.argv[1]) or os._exit(137)
 os.execv(sys.argv[2], sys.argv[2:])"""
 """Ties a child to its parent, then becomes the program. A preexec_fn would run Python between fork and exec, which may
 hang or crash in a process with threads, and every process that has loaded an engine has some."""
+
+
+class LostWorker(RuntimeError):
+    """Worker processes died again and again at the same task."""
 
 
 def die_with_parent() -> None:
@@ -80,36 +93,98 @@ def stop_child(child: subprocess.Popen[Any], grace_s: float = 10.0) -> None:
             child.wait()
 
 
-def apply_all(work: Callable[..., Result], tasks: Sequence[tuple[Any, ...]], workers: int) -> Iterator[Result]:
+def apply_all(
+    work: Callable[..., Result], tasks: Sequence[tuple[Any, ...]], workers: int, what: str = "work"
+) -> Iterator[Result]:
     """The results of `work(*task)` for each task, as they come, by so many processes; by this one when it is one.
 
-    Workers begin afresh, since a fork of a process with threads may hang, and end with this one.
+    Otherwise as `apply_apart`.
     """
     if min(workers, len(tasks)) <= 1:
         yield from (work(*task) for task in tasks)
-        return
-    with worker_pool(min(workers, len(tasks)), "spawn") as pool:
-        for future in as_completed([pool.submit(work, *task) for task in tasks]):
-            yield future.result()
+    else:
+        yield from apply_apart(work, tasks, workers, what)
+
+
+def apply_apart(
+    work: Callable[..., Result], tasks: Sequence[tuple[Any, ...]], workers: int, what: str = "work"
+) -> Iterator[Result]:
+    """The results of `work(*task)` for each task, as they come, by so many processes, none of them this one.
+
+    Each worker is a pool of its own, so that one that is killed, runs out of memory or crashes in a library costs
+    only the task it was at: that begins again in a fresh one, and must therefore be able to. Workers begin afresh,
+    since a fork of a process with threads may hang, and end with this one.
+    LostWorker, which names `what`, when one task loses LIVES of them; what a task raises comes out as it is.
+    """
+    waiting, lost = deque(range(len(tasks))), Counter[int]()
+    with _crew(min(workers, len(tasks))) as crew:
+        running = {_begin(crew, slot, work, tasks[number]): (slot, number) for slot, number in _next(crew, waiting)}
+        while running:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                slot, number = running.pop(future)
+                try:
+                    result = future.result()
+                except BrokenProcessPool:
+                    lost[number] += 1
+                    if lost[number] == LIVES:
+                        raise LostWorker(f"{what}: {LOST}") from None
+                    waiting.appendleft(number)
+                else:
+                    yield result
+                if waiting:
+                    again = waiting.popleft()
+                    running[_begin(crew, slot, work, tasks[again])] = slot, again
+
+
+def _next(crew: list[ProcessPoolExecutor], waiting: deque[int]) -> Iterator[tuple[int, int]]:
+    return ((slot, waiting.popleft()) for slot in range(len(crew)))
+
+
+def _begin(
+    crew: list[ProcessPoolExecutor], slot: int, work: Callable[..., Result], task: tuple[Any, ...]
+) -> Future[Result]:
+    """Give a task to a worker, to a fresh one when that one is dead."""
+    try:
+        return crew[slot].submit(work, *task)
+    except BrokenProcessPool:
+        crew[slot].shutdown()
+        crew[slot] = _worker()
+        return crew[slot].submit(work, *task)
+
+
+def _worker() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin_worker, (os.getpid(),))
 
 
 @contextmanager
-def worker_pool(workers: int, start: str) -> Iterator[ProcessPoolExecutor]:
-    """Workers that end with this process, however it ends. start: fork or spawn, as multiprocessing has them."""
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context(start), initializer=_begin_worker)
+def _crew(workers: int) -> Iterator[list[ProcessPoolExecutor]]:
+    """So many pools of one worker each, which end with the block; at once, when it ends before they do."""
+    crew = [_worker() for _ in range(workers)]
     try:
-        yield pool
+        yield crew
     except BaseException:
         for child in multiprocessing.active_children():
             child.terminate()
         raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        for pool in crew:
+            pool.shutdown(cancel_futures=True)
 
 
-def _begin_worker() -> None:
+def _begin_worker(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent ends its workers
     die_with_parent()
+    if os.getppid() != parent:  # it was gone before the kernel was asked
+        os._exit(137)
+
+
+def shard() -> tuple[int, int]:
+    """Which of how many processes that share one phase this one is: JOB_COMPLETION_INDEX of MANTUS_SHARDS.
+
+    Alone it is (0, 1).
+    """
+    count = int(os.environ.get("MANTUS_SHARDS", "1"))
+    return (int(os.environ.get("JOB_COMPLETION_INDEX", "0")), count) if count > 1 else (0, 1)
 
 
 def num_processors() -> int:

@@ -5,9 +5,7 @@ It does not judge documents; it knows sources, pieces of work and the corpus it 
 
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from mantus.data.corpus import Document, Row, document_id, part_paths, write_row
 from mantus.data.sources.read import read_file
 from mantus.data.sources.resolve import Resolved, resolve
 from mantus.data.sources.source import Drop, File, Item, Manners, Source, sound
-from mantus.processes import num_processors, worker_pool
+from mantus.processes import apply_apart, num_processors
 from mantus.storage import Manifest, PhaseConfig, Work, execute
 from mantus.storage.artifact import digest_file
 from mantus.storage.phase import RUNTIME
@@ -110,7 +108,7 @@ def _produce(work: Work, resolved: list[Resolved], workers: int) -> dict[str, An
             pieces += _pieces(index, item.source, fetched[-1])
             bar.advance(note=item.source.title)
     folders = [work.scratch / f"piece-{number:05d}" for number in range(len(pieces))]
-    mine = share(len(pieces))
+    mine = share(len(pieces), work)
     _read_all([pieces[number] for number in mine], [folders[number] for number in mine], workers)
     gather(work, folders)
     tallies = [read_piece(piece, folder) for piece, folder in zip(pieces, folders, strict=True)]
@@ -153,11 +151,11 @@ def _read_all(pieces: list[Piece], folders: list[Path], workers: int) -> None:
     """Read pieces into their folders, those of a crashed run left out."""
     if not pieces:
         return
-    pool_of = worker_pool(min(workers, len(pieces)), "fork" if sys.platform == "linux" else "spawn")
-    with console.progress("collect", len(pieces), "pieces") as bar, pool_of as pool:
+    tasks = list(zip(pieces, folders, strict=True))
+    with console.progress("collect", len(pieces), "pieces") as bar:
         num_bytes = 0
-        for future in as_completed([pool.submit(read_piece, *pair) for pair in zip(pieces, folders, strict=True)]):
-            num_bytes += future.result().bytes
+        for tally in apply_apart(read_piece, tasks, workers, "collect"):  # apart: parsers of what strangers wrote
+            num_bytes += tally.bytes
             bar.advance(note=f"{num_bytes / 1e6:,.1f} MB of text")
 
 

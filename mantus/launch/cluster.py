@@ -1,4 +1,4 @@
-"""Where and how phases run on a Kubernetes cluster: one small settings object that the pipeline carries as a dict.
+"""Where and how phases run on a cluster of Kubernetes or Ray: a small settings object that pipelines carry as a dict.
 
 It does not speak to a cluster.
 """
@@ -23,8 +23,11 @@ class Cluster(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    executor: Literal["", "kubernetes"] = ""
-    """'': a phase runs where its component runs; kubernetes: as an Indexed Job or a training job of its own."""
+    executor: Literal["", "kubernetes", "ray"] = ""
+    """'': a phase runs where its component runs; kubernetes: as an Indexed Job or a training job of its own; ray: data
+    phases that can be divided run as tasks of Ray, the others where their components run."""
+    ray_address: str = ""
+    """The Ray cluster; '': that of RAY_ADDRESS, else one of this machine's own for as long as the phase runs."""
     namespace: str = ""
     """Where the jobs go; '': the namespace of this pod, or of the kubeconfig's context."""
     image: str = f"mantus-python:{mantus.__version__}"
@@ -42,11 +45,11 @@ class Cluster(BaseModel):
     min_nodes: int = Field(default=0, ge=0)
     """Above 0: elastic, training goes on with any number of pods from this one to `nodes` (PyTorchJob only)."""
     shards: int = Field(default=1, ge=1)
-    """Pods of the Indexed Job of a data phase that can be divided."""
+    """Pods of the Indexed Job, or tasks of Ray, of a data phase that can be divided."""
     cpu: Quantity = ""
-    """Processors of each pod, as Kubernetes writes them; '': not said."""
+    """Processors of each pod or task, as Kubernetes writes them; '': not said (Ray: 1)."""
     memory: Quantity = ""
-    """Memory of each pod: request and limit."""
+    """Memory of each pod: request and limit; of each task of Ray: request."""
     gpus: int = Field(default=0, ge=0)
     """nvidia.com/gpu of each training pod."""
     node_selector: dict[str, str] = Field(default_factory=dict)

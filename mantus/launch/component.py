@@ -46,7 +46,8 @@ def perform(
     console.emit({"started": task})
     try:
         settings = {**whole_numbers(config), **{name: uris_of(value) for name, value in inputs.items()}, "store": store}
-        manifest = _make(verb, task, settings, cluster)
+        place = Cluster() if cluster is None else named(parse_cluster(whole_numbers(cluster)))
+        manifest = make(verb, task, settings, place)
     except ValueError as error:
         _fail(task, error, 2, store)
     except (OSError, RuntimeError) as error:
@@ -58,13 +59,16 @@ def perform(
     return manifest
 
 
-def _make(verb: str, task: str, settings: dict[str, Any], cluster: dict[str, Any] | None) -> Manifest:
-    place = Cluster() if cluster is None else named(parse_cluster(whole_numbers(cluster)))
-    if place.executor == "":
-        return PHASES[verb].run(parse_config(verb, settings, where=task))
-    from mantus.launch.jobs import make_on_cluster
+def make(verb: str, task: str, settings: dict[str, Any], place: Cluster) -> Manifest:
+    """Run a phase where `place` says: in this process, as a job on Kubernetes, as tasks of Ray."""
+    if place.executor:
+        from mantus.launch.jobs import DIVIDED, make_on_cluster, make_on_ray
 
-    return make_on_cluster(verb, settings, place)
+        if place.executor == "kubernetes":
+            return make_on_cluster(verb, settings, place)
+        if verb in DIVIDED:
+            return make_on_ray(verb, settings, place)
+    return PHASES[verb].run(parse_config(verb, settings, where=task))
 
 
 def named(cluster: Cluster) -> Cluster:

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from pydantic import BaseModel, ValidationError
 
+from mantus.launch.cluster import read_cluster
 from mantus.launch.recipe import apply_override, load_recipe, read_value
 from mantus.storage.phase import field_error
 
@@ -20,6 +21,8 @@ class Given:
     config: Any
     json: bool
     show_only: bool
+    cluster: dict[str, Any]
+    """Where it runs (`--cluster`); {}: here."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -47,7 +50,8 @@ def read_flags(verb: str, summary: str, config: type[BaseModel], words: list[str
         checked = config.model_validate(values)
     except ValidationError as error:
         raise ValueError("; ".join(field_error(verb, item) for item in error.errors())) from None
-    return Given(checked, given.json, given.print_config or given.dry_run)
+    cluster = read_cluster(given.cluster) if given.cluster else {}
+    return Given(checked, given.json, given.print_config or given.dry_run, cluster)
 
 
 def _section(recipe: dict[str, Any], name: str, asked_for: bool) -> dict[str, Any]:
@@ -67,6 +71,8 @@ def _parser(verb: str, summary: str, config: type[BaseModel]) -> Parser:
     parser.add_argument("--print-config", action="store_true", help="print the resolved config and stop")
     parser.add_argument("--dry-run", action="store_true", help="check everything, make nothing")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    shown = "cluster settings: the phase runs there" if "store" in config.model_fields else argparse.SUPPRESS
+    parser.add_argument("--cluster", default="", metavar="FILE|JSON", help=shown)
     for name, info in config.model_fields.items():
         shown = (info.description or "").replace("%", "%%")
         parser.add_argument(f"--{name.replace('_', '-')}", dest=f"field_{name}", metavar="VALUE", help=shown)

@@ -154,7 +154,7 @@ def check_cluster(cluster: dict[str, Any], store: str, recipe: dict[str, Any]) -
     """The settings when they are right. ValueError names what is wrong, or that pods could not reach the store."""
     place = parse_cluster(cluster)
     uri = store or str(recipe.get("store", ""))
-    if place.executor and not uri.startswith("s3://"):
+    if place.executor == "kubernetes" and not uri.startswith("s3://"):
         said = f"{uri} is of this machine" if uri else "the embedded server is of this machine"
         raise ValueError(f"--cluster: {said}; give --store s3://bucket/prefix (AWS_* for it) that the pods reach")
     return cluster

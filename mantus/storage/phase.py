@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import mantus
 from mantus import console
+from mantus.processes import shard
 from mantus.storage import artifact
 from mantus.storage.artifact import Manifest, Reference
 from mantus.storage.objects import Store, open_store
@@ -115,7 +116,7 @@ def execute(
         return made
     if make := _maker.get():
         return _have_made(draft, make)
-    with _own(artifact.cache_root() / "work" / kind / key, kind) as base:
+    with _own(artifact.cache_root() / "work" / kind / _work_name(key), kind) as base:
         if made := _find(draft.uri):
             return made  # by the process that owned the folder before
         local = {name: _fetch(value) for name, value in found.items()} if fetch_inputs else {}
@@ -138,6 +139,12 @@ def _draft(kind: str, config: PhaseConfig, module: str, found: dict[str, Any], s
     return Manifest(kind, key, uri, code_digest, settings, references, [], {})
 
 
+def _work_name(key: str) -> str:
+    """The work folder's name: those that share work on one machine have one each, and need not wait for each other."""
+    index, count = shard()
+    return key if count == 1 else f"{key}-{index}-of-{count}"
+
+
 def _find(uri: str) -> Manifest | None:
     try:
         return replace(artifact.read_manifest(uri), cached=True)
@@ -149,7 +156,7 @@ def _have_made(draft: Manifest, make: Callable[[Manifest], None]) -> Manifest:
     make(draft)
     if made := _find(draft.uri):
         return replace(made, cached=False)
-    raise RuntimeError(f"{draft.uri}: the job ended well but left no artifact; has its image the code of this one?")
+    raise RuntimeError(f"{draft.uri}: the job left no artifact though it ended well; has it this code, and this store?")
 
 
 def _make(draft: Manifest, produce: Callable[[Work], dict[str, Any]], work: Work) -> Manifest:
@@ -163,6 +170,9 @@ def _make(draft: Manifest, produce: Callable[[Work], dict[str, Any]], work: Work
         console.emit({"made": draft.kind, "seconds": round(time.monotonic() - start, 1)})
         manifest = replace(draft, files=artifact.describe_files(work.out), stats=stats, created=artifact.now())
         artifact.commit(work.store, manifest, work.out)
+    except MadeElsewhere:
+        artifact.discard(work.out.parent)  # this share is in the store: no text is left on this machine
+        raise
     except BaseException:
         shutil.rmtree(work.out, ignore_errors=True)
         raise

@@ -1,14 +1,14 @@
-"""Divide one piece of work among the pods of an Indexed Job: each makes its share, the one that ends last gathers.
+"""Divide one piece of work among pods of an Indexed Job or tasks of Ray: each makes its share, the last one gathers.
 
 It knows numbered folders and a store, not what is in them. Alone, a process has the whole share and nothing is moved.
 """
 
 import json
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from mantus.processes import shard
 from mantus.storage.artifact import MANIFEST
 from mantus.storage.objects import Store
 from mantus.storage.phase import MadeElsewhere, Work
@@ -17,10 +17,14 @@ DONE = "files.json"
 """Written last into a shared folder: its files and their sizes."""
 
 
-def share(num: int) -> list[int]:
-    """Which of `num` pieces this process makes (JOB_COMPLETION_INDEX of MANTUS_SHARDS; alone: all)."""
-    count = int(os.environ.get("MANTUS_SHARDS", "1"))
-    return list(range(int(os.environ.get("JOB_COMPLETION_INDEX", "0")), num, count)) if count > 1 else list(range(num))
+def share(num: int, work: Work | None = None) -> list[int]:
+    """Which of `num` pieces this process makes (JOB_COMPLETION_INDEX of MANTUS_SHARDS; alone: all).
+
+    work: leaves out those that were made and given by an earlier attempt.
+    """
+    index, count = shard()
+    mine = list(range(index, num, count))
+    return mine if work is None or count == 1 else [n for n in mine if not _is_there(work.store, _prefix(work, n))]
 
 
 def gather(work: Work, folders: Sequence[Path]) -> None:
@@ -29,17 +33,16 @@ def gather(work: Work, folders: Sequence[Path]) -> None:
     Raises MadeElsewhere when others are still at theirs: the last of them finds everything and goes on alone. Two that
     end together both go on and commit the same bytes.
     """
-    mine = share(len(folders))
-    if len(mine) == len(folders):
+    if len(share(len(folders))) == len(folders):
         return
-    prefix = f"shares/{work.key}"
+    mine = share(len(folders), work)
     for number in mine:
-        _give(work.store, folders[number], f"{prefix}/{number:05d}")
+        _give(work.store, folders[number], _prefix(work, number))
     missing = [number for number in range(len(folders)) if number not in mine]
-    if not all(_is_there(work.store, f"{prefix}/{number:05d}") for number in missing):
+    if not all(_is_there(work.store, _prefix(work, number)) for number in missing):
         raise MadeElsewhere
     for number in missing:
-        _take(work.store, f"{prefix}/{number:05d}", folders[number])
+        _take(work.store, _prefix(work, number), folders[number])
 
 
 def wait_for_commit(work: Work, kind: str, seconds: float = 600) -> None:
@@ -57,6 +60,10 @@ def forget(store: Store, key: str) -> None:
     """Remove the shared folders of an artifact that is committed."""
     for item in list(store.list(f"shares/{key}/")):
         store.delete(item.name)
+
+
+def _prefix(work: Work, number: int) -> str:
+    return f"shares/{work.key}/{number:05d}"
 
 
 def _give(store: Store, folder: Path, prefix: str) -> None:

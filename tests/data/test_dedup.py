@@ -57,7 +57,8 @@ def test_jaccard(left: set[int], right: set[int]):
 
 def test_pairs_that_share_a_band():
     table = np.array([[1, 9], [2, 8], [1, 7], [3, 8], [1, 6]], np.uint64)
-    assert minhash.candidate_pairs(table.T).tolist() == [[0, 2], [0, 4], [1, 3], [2, 4]]
+    segments = [(band, np.arange(5)) for band in table.T]
+    assert minhash.candidate_pairs(segments).tolist() == [[0, 2], [0, 4], [1, 3], [2, 4]]
 
 
 KINDS = ("exact", "case and spaces", "1 %", "3 %", "8 %", "boilerplate", "a third")
@@ -196,7 +197,7 @@ def test_many_documents_that_share_a_band_and_not_all_alike(tmp_path: Path):
     base, other = prose(chance), prose(chance)
     family = [" ".join(base[:150] + other), *(" ".join(edited(base, 0.002, chance)) for _ in range(30))]
     table = np.zeros((31, 1), np.uint64)
-    pairs = minhash.candidate_pairs(table.T)
+    pairs = minhash.candidate_pairs([(table[:, 0], np.arange(31))])
     assert {(0, number) for number in range(1, 31)} <= {tuple(pair) for pair in pairs.tolist()}
     assert {(number, number + 4) for number in range(27)} <= {tuple(pair) for pair in pairs.tolist()}
     _, folder = dedup(tmp_path, family)

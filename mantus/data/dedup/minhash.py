@@ -75,28 +75,34 @@ def _minhashes(hashes: Words, starts: Counts, num: int) -> Words:
     return np.asarray(matrix.to_rows(), dtype=np.uint64)
 
 
-def candidate_pairs(table: Iterable[Words]) -> Counts:
+def candidate_pairs(segments: Iterable[tuple[Words, Counts]]) -> Counts:
     """Pairs of documents that share a band, [num_pairs, 2], sorted, first < second.
 
-    table: for each band its hash of every document.  In a band that many share each is paired with the first of them
-    and with the WINDOW before it: all pairs of the few, and of the many enough to join those that belong together.
+    segments: hashes of a band and the numbers of the documents that have them, ascending; documents that share one are
+    in one segment.  In a band that many share each is paired with the first of them and with the WINDOW before it: all
+    pairs of the few, and of the many enough to join those that belong together.  Memory: a segment and the pairs.
     """
-    found = [np.zeros((0, 2), np.int64)]
-    for band in table:
-        order = np.argsort(band, kind="stable")
-        run = np.concatenate([[0], np.cumsum(band[order][1:] != band[order][:-1])])
-        found.append(_joined(order, np.searchsorted(run, run), np.arange(len(order))))
+    found = np.zeros(0, np.uint64)
+    for hashes, numbers in segments:
+        order = np.argsort(hashes, kind="stable")
+        equal = hashes[order][1:] == hashes[order][:-1]
+        shared = np.concatenate([equal, [False]]) | np.concatenate([[False], equal])
+        order = order[shared[: len(order)]]
+        hashes, numbers = hashes[order], numbers[order]
+        run = np.concatenate([[0], np.cumsum(hashes[1:] != hashes[:-1])])[: len(order)]
+        pairs = [found, _packed(numbers[np.searchsorted(run, run)], numbers)]
         for step in range(1, min(WINDOW + 1, len(order))):
             same = np.flatnonzero(run[step:] == run[:-step])
-            if not len(same):
-                break
-            found.append(_joined(order, same, same + step))
-    return np.unique(np.concatenate(found), axis=0)
+            pairs.append(_packed(numbers[same], numbers[same + step]))
+        found = np.unique(np.concatenate(pairs))
+    return np.stack([found >> np.uint64(32), found & np.uint64(0xFFFFFFFF)], axis=1).astype(np.int64)
 
 
-def _joined(order: Counts, left: Counts, right: Counts) -> Counts:
-    pairs = np.stack([order[left], order[right]], axis=1)
-    return pairs[pairs[:, 0] < pairs[:, 1]]
+def _packed(left: Counts, right: Counts) -> Words:
+    """Pairs of two documents as one number each: it sorts as the pair does."""
+    two = left < right
+    assert not len(right) or right.max() < 1 << 32, "numbers of documents have 32 bits"
+    return left[two].astype(np.uint64) << np.uint64(32) | right[two].astype(np.uint64)
 
 
 def overlaps(pairs: Counts, shingles_of: Callable[[int], Words]) -> Shares:

@@ -13,7 +13,7 @@ import numpy as np
 
 from mantus.data.corpus import write_table
 from mantus.data.dedup import lines
-from mantus.data.dedup.cluster import EXACT, KNOWN, NEAR, Library
+from mantus.data.dedup.cluster import EXACT, KNOWN, NEAR, Library, Verdict
 from mantus.data.dedup.contamination import Search
 from mantus.data.dedup.signatures import INDEX, Signed, write_index
 from mantus.data.dedup.takedown import KEPT_REQUESTS, TAKEN_DOWN, Requests
@@ -46,7 +46,7 @@ class Written:
     """A row of LEDGER for each that goes; `survivor` a number in the library."""
 
 
-def write(library: Library, verdict: Any, settings: Settings, search: Search | None, out: Path) -> dict[str, Any]:
+def write(library: Library, verdict: Verdict, settings: Settings, search: Search | None, out: Path) -> dict[str, Any]:
     """Write the parts, their index, `ledger.parquet` and `duplicates.parquet` into `out`; the stats."""
     import polars as pl
 
@@ -73,13 +73,13 @@ def write(library: Library, verdict: Any, settings: Settings, search: Search | N
     return _stats(library, verdict, pl.concat([part.kept for part in written]), ledger, settings)
 
 
-def _parts(library: Library, verdict: Any) -> Iterator[tuple[Any, Any]]:
+def _parts(library: Library, verdict: Verdict) -> Iterator[tuple[Any, Any]]:
     """Each part of the corpus and the verdicts on its documents."""
     import polars as pl
 
     signed: Signed = library.corpora[-1]
     for number, part in enumerate(signed.parts):
-        yield pl.read_parquet(part), verdict[int(signed.bounds[number]) : int(signed.bounds[number + 1])]
+        yield pl.read_parquet(part), verdict.rows(int(signed.bounds[number]), int(signed.bounds[number + 1]))
 
 
 def _texts(frame: Any, verdict: Any) -> Any:
@@ -179,19 +179,19 @@ def _reasons(ledger: Any) -> str:
     return ", ".join(f"{reason} ({num})" for reason, num in counts)
 
 
-def _stats(library: Library, verdict: Any, kept: Any, ledger: Any, settings: Settings) -> dict[str, Any]:
+def _stats(library: Library, verdict: Verdict, kept: Any, ledger: Any, settings: Settings) -> dict[str, Any]:
     import polars as pl
 
     names = sorted({*kept["source"], *ledger["source"]})
     of = {name: (kept.filter(pl.col("source") == name), ledger.filter(pl.col("source") == name)) for name in names}
-    sizes = verdict.filter(pl.col("reason").is_null())["cluster_size"]
+    sizes = verdict.kept_sizes()
     extra: dict[str, Any] = {"compared_with": library.num_old} if library.num_old else {}
     if settings.mode != "keep":
         extra["repeated"] = {f"{settings.unit}s": int(kept["repeated"].sum()), "bytes": _cut(kept)}
     return {
         **_stage(kept, ledger),
         "clusters": int((sizes > 1).sum()),
-        "largest_cluster": int(sizes.max() or 0),
+        "largest_cluster": int(sizes.max(initial=0)),
         **extra,
         "sources": {name: _stage(*parts) for name, parts in of.items()},
     }

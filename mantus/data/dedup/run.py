@@ -92,7 +92,7 @@ def _produce(work: Work, config: DedupConfig, listed: list[Resolved], sets: list
     if not (parts := part_paths(work.inputs["corpus"])):
         raise ValueError(f"corpus: {work.manifests['corpus'].uri}: has no documents; name a corpus that clean made")
     folders = [work.scratch / part.stem for part in parts]
-    mine = share(len(parts))
+    mine = share(len(parts), work)
     total = work.manifests["corpus"].stats["bytes"] / 1e6
     _sign_all([parts[n] for n in mine], [folders[n] for n in mine], config, requests, total)
     gather(work, folders)
@@ -125,7 +125,7 @@ def _produce(work: Work, config: DedupConfig, listed: list[Resolved], sets: list
 def _sign_all(parts: list[Path], folders: list[Path], config: DedupConfig, requests: Requests, total: float) -> None:
     tasks = [(part, folder, config.sketch, requests) for part, folder in zip(parts, folders, strict=True)]
     with console.progress("dedup", total, "MB") as bar:
-        for megabytes in apply_all(sign, tasks, config.workers):
+        for megabytes in apply_all(sign, tasks, config.workers, "dedup"):
             bar.advance(megabytes)
 
 

@@ -4,6 +4,7 @@ It does not know which documents are duplicates, nor of which corpus they are.
 """
 
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -22,8 +23,6 @@ OPEN = 64
 """Files of shingles that are open at a time."""
 FORMAT = 1
 """Of the index; another one is made anew from the texts beside it."""
-FACTS = ("id", "bytes", "exact_0", "exact_1", "shingles", "taken")
-"""Columns that stay in memory."""
 INDEXED = ("id", "source", "url", "bytes", "exact_0", "exact_1", "shingles")
 """Columns that the index keeps beside the bands."""
 
@@ -88,17 +87,17 @@ def _exact(frame: Any, words: Any) -> list[Any]:
 
 @dataclass
 class Signed:
-    """The signatures of a corpus: what every question asks in memory (FACTS), all else in files, read when asked for.
+    """The signatures of a corpus: where its shingles are in memory, all else in files, read when asked for.
 
-    Memory: about 100 bytes a document.
+    Memory: 12 bytes a document.
     """
 
     files: list[Path]
     """Parquet, one for each part."""
     parts: list[Path]
     """The parts themselves."""
-    facts: Any = None
-    """A frame of FACTS, one row a document."""
+    taken: dict[int, str] = field(default_factory=dict)
+    """Number of each document that was asked to be taken down -> the request."""
     bounds: Any = None
     """Where each file's documents begin, [files + 1]."""
     starts: Any = None
@@ -111,35 +110,45 @@ class Signed:
     """What shingles are read from: mapped files would count as memory."""
 
     def load(self, requests: Requests | None = None) -> "Signed":
-        """Read the facts. requests: who was taken down, where the files do not say it."""
+        """Read what stays in memory. requests: who was taken down, where the files do not say it."""
         import polars as pl
 
-        columns = [name for name in FACTS if requests is None or name != "taken"]
-        frames = [pl.read_parquet(path, columns=columns) for path in self.files]
-        if requests is not None:
-            texts = ["id", "url", "text"] if requests.digests else ["id", "url"]
-            taken = (requests.rules(pl.read_parquet(part, columns=texts)) for part in self.parts)
-            pairs = zip(frames, taken, strict=True)
-            frames = [frame.with_columns(pl.Series("taken", rules, dtype=pl.String)) for frame, rules in pairs]
-        self.bounds = np.cumsum([0, *(frame.height for frame in frames)])
-        self.nums = np.concatenate([frame["shingles"].to_numpy() for frame in frames])
         self.shingles = [path.with_name(SHINGLES) for path in self.files]
-        starts = [
-            np.cumsum(frame["shingles"]) - frame["shingles"] if path.is_file() else np.full(frame.height, -1)
-            for frame, path in zip(frames, self.shingles, strict=True)
-        ]
-        self.starts = np.concatenate(starts).astype(np.int64)
-        self.facts = pl.concat(frames)
+        nums, starts, start = [np.zeros(0, np.uint32)], [np.zeros(0, np.int64)], 0
+        for file, part, shingles in zip(self.files, self.parts, self.shingles, strict=True):
+            num = pl.read_parquet(file, columns=["shingles"])["shingles"].to_numpy()
+            self.taken |= {start + own: rule for own, rule in self._requested(file, part, requests)}
+            nums.append(num.astype(np.uint32))
+            starts.append(np.cumsum(num) - num if shingles.is_file() else np.full(len(num), -1))
+            start += len(num)
+        self.bounds = np.cumsum([0, *map(len, nums[1:])])
+        self.nums, self.starts = np.concatenate(nums), np.concatenate(starts)
         return self
+
+    @staticmethod
+    def _requested(file: Path, part: Path, requests: Requests | None) -> list[tuple[int, str]]:
+        """Which documents of a file were asked to be taken down, and the requests."""
+        import polars as pl
+
+        if requests is None:
+            rules = pl.read_parquet(file, columns=["taken"])["taken"]
+        elif requests:
+            rules = requests.rules(pl.read_parquet(part, columns=requests.columns))
+        else:
+            return []
+        found = np.flatnonzero(rules.is_not_null().to_numpy())
+        return list(zip(found.tolist(), rules.gather(found), strict=True))
 
     def __len__(self) -> int:
         return int(self.bounds[-1])
 
-    def column(self, name: str) -> Any:
-        """One column of all documents, as an array."""
+    def columns(self, names: Sequence[str]) -> Iterator[Any]:
+        """Columns of hashes, [num_documents, len(names)], of one file after the other."""
         import polars as pl
 
-        return np.concatenate([pl.read_parquet(path, columns=[name])[name].to_numpy() for path in self.files])
+        for path in self.files:
+            frame = pl.read_parquet(path, columns=list(names))
+            yield np.stack([frame[name].to_numpy() for name in names], axis=1)
 
     def pick(self, name: str, numbers: Any) -> list[Any]:
         """One column of some documents, in their order; a file at a time in memory."""

@@ -32,6 +32,11 @@ class Requests:
     def __bool__(self) -> bool:
         return bool(self.ids or self.urls or self.digests)
 
+    @property
+    def columns(self) -> list[str]:
+        """What `rules` must know of a document."""
+        return ["id", "url", "text"] if self.digests else ["id", "url"]
+
     def lines(self) -> list[str]:
         """The requests as they are given, sorted."""
         return sorted(self.ids | self.urls | self.digests)
@@ -85,10 +90,9 @@ def with_copies(requests: Requests, parts: Iterable[Path]) -> Requests:
 
     if not requests:
         return requests
-    columns = ["id", "url", "text"] if requests.digests else ["id", "url"]
     found = set(requests.ids)
     for part in parts:
-        frame = pl.read_parquet(part, columns=columns)
+        frame = pl.read_parquet(part, columns=requests.columns)
         found.update(frame.filter(requests.rules(frame).is_not_null())["id"])
     return replace(requests, ids=frozenset(found))
 
