@@ -22,28 +22,41 @@ def megabytes(size: float) -> str:
     return f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size / 1e3:,.1f} kB"
 
 
-def card(title: str, body: str, note: str = "", wide: bool = False) -> str:
+def card(title: str, body: str, note: str = "", wide: bool = False, anchor: str = "") -> str:
     """One section; nothing without a body."""
     if not body:
         return ""
-    kind = ' class="wide"' if wide else ""
+    kind = (f' id="{anchor}"' if anchor else "") + (' class="wide"' if wide else "")
     return f"<section{kind}><h2>{escape(title)}</h2>{f'<p>{escape(note)}</p>' if note else ''}{body}</section>"
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A table; numbers are right-aligned. Cells that are already HTML are given as bytes."""
+def table(head: Sequence[str], rows: Sequence[Sequence[Any]], caption: str = "", wrap: bool = False) -> str:
+    """A table; numbers are right-aligned. Cells that are already HTML are given as bytes.
+
+    wrap: break long lines instead of having them scroll.
+    """
     if not rows:
         return ""
 
-    def cell(value: Any, tag: str = "td") -> str:
+    def cell(value: Any) -> str:
         if isinstance(value, bytes):
-            return f"<{tag}>{value.decode()}</{tag}>"
-        number = isinstance(value, int | float) and not isinstance(value, bool)
+            return f"<td>{value.decode()}</td>"
+        number = _number(value)
         shown = f"{value:,}" if isinstance(value, int) else f"{value:,.4g}" if number else str(value)
-        return f"<{tag}{' class=n' if number else ''}>{escape(shown)}</{tag}>"
+        return f"<td{' class=n' if number else ''}>{escape(shown)}</td>"
 
+    right = [all(_number(row[at]) for row in rows) for at in range(len(head))]
+    heads = "".join(
+        f'<th scope="col"{" class=n" if n else ""}>{escape(name)}</th>' for name, n in zip(head, right, strict=True)
+    )
     body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
-    return f'<div class="scroll"><table><tr>{"".join(cell(h, "th") for h in head)}</tr>{body}</table></div>'
+    named = f"<caption>{escape(caption)}</caption>" if caption else ""
+    kind = ' class="wrap"' if wrap else ""
+    return f'<div class="scroll" tabindex="0"><table{kind}>{named}<tr>{heads}</tr>{body}</table></div>'
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def verdict(holds: bool | None) -> bytes:
