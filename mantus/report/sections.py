@@ -22,6 +22,19 @@ def megabytes(size: float) -> str:
     return f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size / 1e3:,.1f} kB"
 
 
+def count(num: int, name: str) -> str:
+    """A number of things for people: 1 document, 2 documents."""
+    return f"{num:,} {name}{'' if num == 1 else 's'}"
+
+
+def short(num: float) -> str:
+    """A large number for people: 8.39 M."""
+    for size, name in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
+        if num >= size:
+            return f"{num / size:.2f} {name}"
+    return f"{num:,.0f}"
+
+
 def card(title: str, body: str, note: str = "", wide: bool = False, anchor: str = "") -> str:
     """One section; nothing without a body."""
     if not body:

@@ -12,7 +12,7 @@ from mantus.report.corpus.excerpt import difference, excerpt, harmless
 from mantus.report.corpus.facts import Chain, Made, Survey, batches, rows
 from mantus.report.corpus.rejects import LEDGER, borderline
 from mantus.report.plots import Strip, strips
-from mantus.report.sections import table
+from mantus.report.sections import count, table
 
 MEMBERS = 8
 """Members of a cluster that are shown."""
@@ -59,7 +59,7 @@ def _sizes(counted: Survey) -> str:
     shown = []
     for bucket, (num, copies) in sorted(held.items()):
         label = f"{bucket} members" if bucket < 5 else f"{bucket // 2 + 1} to {bucket}"
-        parts = [(0, float(num), f"{num:,} clusters")]
+        parts = [(0, float(num), count(num, "cluster"))]
         shown.append(Strip(label, parts, (f"{num:,}", f"{copies:,}")))
     return strips("Clusters by size", ("size", "clusters", "copies dropped"), shown)
 

@@ -32,7 +32,7 @@ PERSONAL = (
     (re.compile(r"\b(?:AKIA|ASIA|gh[opsu]_|github_pat_|glpat-|xox[abp]-|sk-|hf_)[\w-]{16,}"), "[key]"),
     (re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?\b"), "[number]"),
     (re.compile(r"(?<!\w)(?:\+\d|\(\d)[\d ()./-]{7,20}\d(?!\w)"), "[number]"),
-    (re.compile(r"(?<![\w.])\d(?:[ -]?\d){12,18}(?![\w.])"), "[number]"),
+    (re.compile(r"(?<![\w.])\d(?:[ -]?\d){12,18}(?!\w|\.\d)"), "[number]"),
     (re.compile(r"(?<![\w.-])\d{3}[ -]\d{2,3}[ -]\d{4}(?![\w-])"), "[number]"),
 )
 """E-mail and IPv4 addresses, keys of services, account, telephone, card and social security numbers."""

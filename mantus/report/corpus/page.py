@@ -13,7 +13,7 @@ from mantus.report.corpus import clusters, content, rejects, waterfall
 from mantus.report.corpus.croissant import About, croissant
 from mantus.report.corpus.facts import Chain, Found, Survey, chain, survey
 from mantus.report.corpus.provenance import licences, provenance, record
-from mantus.report.sections import card, megabytes
+from mantus.report.sections import card, megabytes, short
 
 DATA = {"corpus", "clean", "dedup", "tokenizer", "tokens", "chatdata", "tooldata"}
 """Kinds of artifacts without a model in them."""
@@ -82,13 +82,13 @@ def _tiles(corpus: Corpus) -> str:
     found = list(waterfall.steps(made))
     left, first = sum(part.bytes for part in counted.parts), found[0].bytes
     figures = [
-        (f"{sum(part.documents for part in counted.parts):,}", "documents"),
+        (short(sum(part.documents for part in counted.parts)), "documents"),
         (megabytes(left), "of text"),
         *([(f"{left / first:.1%}", "of the bytes that were collected")] if first else []),
     ]
     if tokens := made.made.get("tokens"):
         stats = tokens.manifest.stats
-        figures += [(f"{stats['tokens']:,}", "tokens"), (f"{stats['bytes'] / stats['tokens']:.2f}", "bytes per token")]
+        figures += [(short(stats["tokens"]), "tokens"), (f"{stats['bytes'] / stats['tokens']:.2f}", "bytes per token")]
     sources, names = counted.groups["source"].n_unique(), counted.groups["license"].n_unique()
     figures.append((f"{sources:,} / {names:,}", "sources / licences"))
     tiles = (f'<div class="tile"><b>{escape(value)}</b><span>{escape(name)}</span></div>' for value, name in figures)

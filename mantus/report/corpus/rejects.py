@@ -14,7 +14,7 @@ from mantus.data.dedup.output import CONTAMINATED
 from mantus.data.dedup.takedown import KEPT_REQUESTS, TAKEN_DOWN, Requests, read_requests
 from mantus.report.corpus.excerpt import excerpt, harmless
 from mantus.report.corpus.facts import Chain, Made, batches, rows
-from mantus.report.sections import megabytes
+from mantus.report.sections import count, megabytes
 
 LEDGER = ("id", "source", "url", "reason", "rule", "survivor", "jaccard")
 
@@ -44,7 +44,9 @@ def rejects(made: Chain, num: int) -> str:
 
 
 def _reason(reason: str, drop: Mapping[str, int], shown: list[Reject]) -> str:
-    head = f"<b>{escape(reason)}</b>: {drop['documents']:,} documents, {megabytes(drop['bytes'])}"
+    head = (
+        f"<b>{escape(reason.replace('_', ' '))}</b>: {count(drop['documents'], 'document')}, {megabytes(drop['bytes'])}"
+    )
     if reason == TAKEN_DOWN:
         return f"<p>{head}; nothing of them is shown.</p>"
     body = "".join(map(_article, shown)) or "<p>No text of them is kept.</p>"
@@ -69,13 +71,14 @@ def requests(made: Chain) -> Requests:
 
 
 def _lowest(frames: Iterable[Any], reason: str, num: int) -> Any:
-    """For each reason the `num` rows with the smallest ids, over many frames; an empty list without frames."""
+    """For each reason the `num` rows with the smallest ids, each text once; an empty list without frames."""
     import polars as pl
 
     held = None
-    for frame in frames:
+    for frame in frames if num else ():
         both = frame if held is None else pl.concat([held, frame])
-        held = both.sort(reason, "id", "url").group_by(reason, maintain_order=True).head(num)
+        texts = both.sort(reason, "id", "url").unique([reason, "id"], keep="first", maintain_order=True)
+        held = texts.group_by(reason, maintain_order=True).head(num)
     return [] if held is None else held.iter_rows(named=True)
 
 

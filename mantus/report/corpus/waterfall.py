@@ -69,7 +69,7 @@ def _drops(stats: Mapping[str, Any]) -> Iterator[Step]:
         for reason, drop in entry.get("dropped", {}).items():
             if isinstance(drop, dict):  # collect counts what never was a document
                 found.setdefault(reason, {})[source] = (drop["documents"], drop["bytes"])
-    dropped = [Step(reason, mix, drop=True) for reason, mix in found.items()]
+    dropped = [Step(reason.replace("_", " "), mix, drop=True) for reason, mix in found.items()]
     yield from sorted(dropped, key=lambda step: (-step.bytes, step.name))
     shorter = {}
     for source, entry in by_source(stats).items():
