@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from mantus.report.plots import bars, graph, lines
+from mantus.report.plots import Strip, bars, graph, lines, strips
 from mantus.storage import Manifest
 
 Found = dict[str, list[tuple[Manifest, Path]]]
@@ -65,7 +65,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]], caption: str = "",
     body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
     named = f"<caption>{escape(caption)}</caption>" if caption else ""
     kind = ' class="wrap"' if wrap else ""
-    return f'<div class="scroll" tabindex="0"><table{kind}>{named}<tr>{heads}</tr>{body}</table></div>'
+    region = f'class="scroll" role="region" aria-label="{escape(caption or ", ".join(head))}" tabindex="0"'
+    return f"<div {region}><table{kind}>{named}<tr>{heads}</tr>{body}</table></div>"
 
 
 def _number(value: Any) -> bool:
@@ -89,14 +90,24 @@ def steps(found: Found) -> Iterator[tuple[str, int, int]]:
             yield name, manifest.stats["documents"], manifest.stats["bytes"]
 
 
+def _fall(found: Found) -> Iterator[Strip]:
+    """The rows of the waterfall: a drop's bar ends where the one before it begins."""
+    left = 0
+    for name, documents, size in steps(found):
+        cells = (f"{documents:,}", megabytes(size))
+        if name.startswith("- "):
+            left = max(0, left - size)
+            reason = name.removeprefix("- ").replace("_", " ")
+            yield Strip(reason, [(1, size, megabytes(size))], cells, start=left, kind="drop")
+        else:
+            left = size
+            yield Strip(name, [(0, size, megabytes(size))], cells, kind="total")
+
+
 def corpus(found: Found) -> Iterator[str]:
     """The waterfall, sources, licences."""
-    rows = [(name, size, f"{documents:,} docs, {megabytes(size)}") for name, documents, size in steps(found)]
-    yield card(
-        "Corpus, step by step",
-        bars("Bytes of corpus after each step", rows),
-        "What is left, and every reason for a drop.",
-    )
+    picture = strips("Bytes of text", ("step", "documents", "size"), list(_fall(found)))
+    yield card("Corpus, step by step", picture, "What is left, and every reason for a drop.")
     sources = [
         (name, entry["documents"], megabytes(entry["bytes"]))
         for manifest, _ in found.get("dedup", ())

@@ -83,7 +83,7 @@ def density(made: Chain, counted: Survey) -> str:
         body += strips(
             "Bytes per token by language",
             ("language", "documents measured", "tokens", "bytes per token"),
-            [_density(name, entry, 0) for name, entry in _by_language(made, counted)],
+            [_density(harmless(name, 60), entry, 0) for name, entry in _by_language(made, counted)],
         )
     return body
 

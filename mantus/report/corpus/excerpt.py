@@ -50,8 +50,7 @@ def harmless(text: str, limit: int = LINE) -> str:
 
 def excerpt(text: str) -> str:
     """The beginning of a document as HTML."""
-    left = len(text) - EXCERPT
-    more = f"<small>{left:,} more characters</small>" if left > 0 else ""
+    more = f"<small>the first {EXCERPT} of {len(text):,} characters kept</small>" if len(text) > EXCERPT else ""
     return f'<pre class="excerpt" dir="auto">{escape(harmless(text, EXCERPT))}</pre>{more}'
 
 

@@ -12,7 +12,7 @@ from mantus.data.clean import AUDIT_CHARACTERS, CleanConfig, code_rules, prose_r
 from mantus.data.dedup.cluster import KNOWN, NEAR
 from mantus.data.dedup.output import CONTAMINATED
 from mantus.data.dedup.takedown import KEPT_REQUESTS, TAKEN_DOWN, Requests, read_requests
-from mantus.report.corpus.excerpt import excerpt, harmless
+from mantus.report.corpus.excerpt import EXCERPT, excerpt, harmless
 from mantus.report.corpus.facts import Chain, Made, batches, rows
 from mantus.report.sections import count, megabytes
 
@@ -55,9 +55,9 @@ def _reason(reason: str, drop: Mapping[str, int], shown: list[Reject]) -> str:
 
 def _article(reject: Reject) -> str:
     text = excerpt(reject.text) if reject.text else "<p>The text is not shown.</p>"
-    why = f"<p class=why>{escape(reject.why)}</p>" if reject.why else ""
+    why = f"<p class=why>{escape(harmless(reject.why, EXCERPT))}</p>" if reject.why else ""
     where = f"{harmless(reject.url)} ({harmless(reject.source, 40)})"
-    return f'<article class="reject"><h4>{escape(where)}</h4>{why}{text}</article>'
+    return f'<article class="reject"><h3>{escape(where)}</h3>{why}{text}</article>'
 
 
 def requests(made: Chain) -> Requests:
