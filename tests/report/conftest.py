@@ -17,6 +17,7 @@ from tests.data.planted import VOCABULARY
 EVIL = "</script></pre></style><script>alert(1)</script><img src=x onerror=alert(1)>\u202eretro\u2066 \U000e0041"
 MAIL, PHONE, ADDRESS, KEY = "jane.doe@corp.example.net", "+44 20 7946 0958", "81.2.69.142", "ghp_" + "a1B2" * 9
 TAKEN, TAKEN_LATER, TAKEN_FROM_REJECTS = "Zorblax memoirs", "Quuxley diary", "Frobnitz letter"
+TAKEN_URLS = tuple(f"https://site.example/{name}" for name in ("taken", "later", "short"))
 GERMAN = "Der schnelle Fuchs springt nachts leise durch den dunklen Wald und sucht dort nach seinem alten Freund. " * 3
 SENTENCES = (
     "Some of the people who live near {} have never been to {} before the winter.",
@@ -94,11 +95,12 @@ def make(home: Path, store: str) -> Made:
     rows = [{"task_id": "Own/1", "prompt": web()[3]["text"]}, {"task_id": "Own/2", "prompt": "not in it"}]
     sets = ({"name": "own <i>", "path": jsonl(home / "set.jsonl", rows)},)
     collected = collect.run(collect.CollectConfig(store=store, sources=sources, workers=1))
-    settings = {"replace_pii": False, "taken_down": ("https://site.example/taken",)}
+    settings = {"replace_pii": False, "taken_down": TAKEN_URLS[:1]}
     cleaned = clean.run(clean.CleanConfig(store=store, corpus=collected.uri, **settings))
-    taken = ("https://site.example/later", "https://site.example/short")
     kept = dedup.run(
-        dedup.DedupConfig(store=store, corpus=cleaned.uri, taken_down=taken, evaluation_sets=sets, max_contaminated=1)
+        dedup.DedupConfig(
+            store=store, corpus=cleaned.uri, taken_down=TAKEN_URLS[1:], evaluation_sets=sets, max_contaminated=1
+        )
     )
     tokenizer = vocabulary.run(vocabulary.TokenizerConfig(store=store, corpus=kept.uri, vocab_size=600))
     shards = tokenize.run(

@@ -19,7 +19,7 @@ from mantus.report.corpus.provenance import spdx
 from mantus.report.corpus.rejects import rules
 from mantus.report.corpus.waterfall import steps
 from mantus.storage import ArtifactURI, PhaseConfig, Work, execute, fetch, read_manifest
-from tests.report.conftest import ADDRESS, KEY, MAIL, PHONE, TAKEN, TAKEN_FROM_REJECTS, TAKEN_LATER
+from tests.report.conftest import ADDRESS, KEY, MAIL, PHONE, TAKEN, TAKEN_FROM_REJECTS, TAKEN_LATER, TAKEN_URLS
 
 EMPTY = {"meta"}
 """Elements without an end."""
@@ -100,10 +100,10 @@ def test_pictures_have_words(page: Page):
     assert all("scope" in attributes for tag, attributes in page.elements if tag == "th")
 
 
-@pytest.mark.parametrize("private", [MAIL, PHONE, ADDRESS, KEY, TAKEN, TAKEN_LATER, TAKEN_FROM_REJECTS])
+@pytest.mark.parametrize("private", [MAIL, PHONE, ADDRESS, KEY, TAKEN, TAKEN_LATER, TAKEN_FROM_REJECTS, *TAKEN_URLS])
 def test_nothing_private_and_nothing_taken_down_is_in_any_file(folder: Path, private: str):
     for path in folder.iterdir():
-        if path.name != "manifest.json":
+        if path.name != "manifest.json":  # which has no settings of others
             assert private not in path.read_text(), path.name
 
 

@@ -86,7 +86,7 @@ def sources(made: Chain) -> list[dict[str, Any]]:
 
 
 def artifacts(made: Chain) -> list[dict[str, Any]]:
-    """What the corpus and the shards are, first things first: kind, key, digest of the code, inputs, settings."""
+    """What the corpus and the shards are, first things first; of their settings all but who was taken down."""
     order = [*CORPORA, "tokenizer", "tokens"]
     return [
         {
@@ -95,7 +95,7 @@ def artifacts(made: Chain) -> list[dict[str, Any]]:
             "code_digest": manifest.code_digest,
             "mantus_version": manifest.mantus_version,
             "inputs": [reference.key for reference in manifest.inputs],
-            "config": manifest.config,
+            "config": {name: value for name, value in manifest.config.items() if name != "taken_down"},
             "files": len(manifest.files),
             "bytes": sum(entry.bytes for entry in manifest.files),
         }
