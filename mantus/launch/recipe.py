@@ -12,7 +12,7 @@ import mantus
 from mantus.launch.phases import PHASES, parse_config
 
 APART = ("classifier", "export", "dpo")
-"""Phases that no pipeline runs; a recipe may have a section for each all the same. A classifier's URI is for `clean`."""
+"""Phases that no pipeline runs; a recipe may have a section for each all the same."""
 SECTIONS: dict[str, str] = {
     **{verb: verb for verb in PHASES if verb not in ("sft", "evaluate", *APART)},
     "sft_chat": "sft",

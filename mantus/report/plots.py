@@ -1,9 +1,10 @@
-"""Small SVG plots: lines, bars, a graph of artifacts. Colours come from the page's style sheet.
+"""Small SVG plots: lines, bars, strips in a table, a graph of artifacts. Colours come from the page's style sheet.
 
 It knows numbers and labels, not what they mean. Every plot has a title for screen readers.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 
@@ -76,6 +77,60 @@ def bars(title: str, rows: Sequence[tuple[str, float, str]], width: int = WIDTH)
         )
         body.append(f'<text class="tick" x="{label_width + long + 6:.1f}" y="{top + 13}">{escape(shown)}</text>')
     return svg(width, 10 + 26 * len(rows), title, "".join(body))
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """A row of `strips`: a bar in coloured parts, and numbers behind it."""
+
+    label: str
+    parts: Sequence[tuple[int, float, str]]
+    """Colour (0 to 5), length, what it is."""
+    cells: Sequence[str]
+    """Under the table's other headings."""
+    start: float = 0
+    """Where the bar begins."""
+    kind: str = ""
+    """Class of the row: `total` or `drop`."""
+
+
+def strips(title: str, head: Sequence[str], rows: Sequence[Strip]) -> str:
+    """A table of horizontal bars whose letters keep their size on a narrow screen; nothing without rows.
+
+    head: of the labels, then of the cells.
+    """
+    if not rows:
+        return ""
+    longest = max(row.start + sum(size for _, size, _ in row.parts) for row in rows) or 1
+    heads = "".join(f'<th scope="col"{" class=n" if at else ""}>{escape(name)}</th>' for at, name in enumerate(head))
+    heads = heads.replace("</th>", '</th><td class="strip"></td>', 1)
+    body = "".join(_strip(row, 1000 / longest) for row in rows)
+    return f'<table class="strips"><caption>{escape(title)}</caption><tr class="head">{heads}</tr>{body}</table>'
+
+
+def _strip(row: Strip, scale: float) -> str:
+    at, drawn, said = row.start * scale, [], []
+    for colour, size, name in row.parts:
+        drawn.append(
+            f'<rect class="b{colour}" x="{at:.2f}" y="0" width="{max(2.5, size * scale):.2f}" height="14">'
+            f"<title>{escape(name)}</title></rect>"
+        )
+        said.append(name)
+        at += size * scale
+    alt = escape("; ".join(said), quote=True) or "nothing"
+    drawing = (
+        f'<svg viewBox="0 0 1003 14" preserveAspectRatio="none" role="img" aria-label="{alt}">{"".join(drawn)}</svg>'
+    )
+    cells = "".join(f"<td class=n>{escape(cell)}</td>" for cell in row.cells)
+    kind = f' class="{row.kind}"' if row.kind else ""
+    return f'<tr{kind}><th scope="row">{escape(row.label)}</th><td class="strip">{drawing}</td>{cells}</tr>'
+
+
+def legend(names: Sequence[tuple[int, str]]) -> str:
+    """What the colours mean."""
+    dot = '<svg viewBox="0 0 10 10" aria-hidden="true"><rect class="b{}" width="10" height="10" rx="2"/></svg>'
+    items = "".join(f"<li>{dot.format(colour)}{escape(name)}</li>" for colour, name in names)
+    return f'<ul class="legend">{items}</ul>' if len(names) > 1 else ""
 
 
 def graph(title: str, nodes: Sequence[tuple[str, str, str]], edges: Sequence[tuple[str, str]]) -> str:

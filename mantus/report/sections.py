@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from mantus.report.plots import bars, graph, lines
+from mantus.report.plots import Strip, bars, graph, lines, strips
 from mantus.storage import Manifest
 
 Found = dict[str, list[tuple[Manifest, Path]]]
@@ -22,28 +22,55 @@ def megabytes(size: float) -> str:
     return f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size / 1e3:,.1f} kB"
 
 
-def card(title: str, body: str, note: str = "", wide: bool = False) -> str:
+def count(num: int, name: str) -> str:
+    """A number of things for people: 1 document, 2 documents."""
+    return f"{num:,} {name}{'' if num == 1 else 's'}"
+
+
+def short(num: float) -> str:
+    """A large number for people: 8.39 M."""
+    for size, name in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
+        if num >= size:
+            return f"{num / size:.2f} {name}"
+    return f"{num:,.0f}"
+
+
+def card(title: str, body: str, note: str = "", wide: bool = False, anchor: str = "") -> str:
     """One section; nothing without a body."""
     if not body:
         return ""
-    kind = ' class="wide"' if wide else ""
+    kind = (f' id="{anchor}"' if anchor else "") + (' class="wide"' if wide else "")
     return f"<section{kind}><h2>{escape(title)}</h2>{f'<p>{escape(note)}</p>' if note else ''}{body}</section>"
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A table; numbers are right-aligned. Cells that are already HTML are given as bytes."""
+def table(head: Sequence[str], rows: Sequence[Sequence[Any]], caption: str = "", wrap: bool = False) -> str:
+    """A table; numbers are right-aligned. Cells that are already HTML are given as bytes.
+
+    wrap: break long lines instead of having them scroll.
+    """
     if not rows:
         return ""
 
-    def cell(value: Any, tag: str = "td") -> str:
+    def cell(value: Any) -> str:
         if isinstance(value, bytes):
-            return f"<{tag}>{value.decode()}</{tag}>"
-        number = isinstance(value, int | float) and not isinstance(value, bool)
+            return f"<td>{value.decode()}</td>"
+        number = _number(value)
         shown = f"{value:,}" if isinstance(value, int) else f"{value:,.4g}" if number else str(value)
-        return f"<{tag}{' class=n' if number else ''}>{escape(shown)}</{tag}>"
+        return f"<td{' class=n' if number else ''}>{escape(shown)}</td>"
 
+    right = [all(_number(row[at]) for row in rows) for at in range(len(head))]
+    heads = "".join(
+        f'<th scope="col"{" class=n" if n else ""}>{escape(name)}</th>' for name, n in zip(head, right, strict=True)
+    )
     body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
-    return f'<div class="scroll"><table><tr>{"".join(cell(h, "th") for h in head)}</tr>{body}</table></div>'
+    named = f"<caption>{escape(caption)}</caption>" if caption else ""
+    kind = ' class="wrap"' if wrap else ""
+    region = f'class="scroll" role="region" aria-label="{escape(caption or ", ".join(head))}" tabindex="0"'
+    return f"<div {region}><table{kind}>{named}<tr>{heads}</tr>{body}</table></div>"
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def verdict(holds: bool | None) -> bytes:
@@ -63,14 +90,24 @@ def steps(found: Found) -> Iterator[tuple[str, int, int]]:
             yield name, manifest.stats["documents"], manifest.stats["bytes"]
 
 
+def _fall(found: Found) -> Iterator[Strip]:
+    """The rows of the waterfall: a drop's bar ends where the one before it begins."""
+    left = 0
+    for name, documents, size in steps(found):
+        cells = (f"{documents:,}", megabytes(size))
+        if name.startswith("- "):
+            left = max(0, left - size)
+            reason = name.removeprefix("- ").replace("_", " ")
+            yield Strip(reason, [(1, size, megabytes(size))], cells, start=left, kind="drop")
+        else:
+            left = size
+            yield Strip(name, [(0, size, megabytes(size))], cells, kind="total")
+
+
 def corpus(found: Found) -> Iterator[str]:
     """The waterfall, sources, licences."""
-    rows = [(name, size, f"{documents:,} docs, {megabytes(size)}") for name, documents, size in steps(found)]
-    yield card(
-        "Corpus, step by step",
-        bars("Bytes of corpus after each step", rows),
-        "What is left, and every reason for a drop.",
-    )
+    picture = strips("Bytes of text", ("step", "documents", "size"), list(_fall(found)))
+    yield card("Corpus, step by step", picture, "What is left, and every reason for a drop.")
     sources = [
         (name, entry["documents"], megabytes(entry["bytes"]))
         for manifest, _ in found.get("dedup", ())
