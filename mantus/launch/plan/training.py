@@ -119,8 +119,8 @@ def measure(job: dict[str, Any]) -> float:
 
     from mantus.model.config import flops_per_token
     from mantus.model.transformer import Transformer, init_weights
-    from mantus.training.loss import NextToken
-    from mantus.training.optim import make_optimizers
+    from mantus.training.objectives.loss import NextToken
+    from mantus.training.strategies.optim import make_optimizers
 
     model = Transformer(resolve_size(job["size"], job["vocab_size"], **job["overrides"]))
     init_weights(model, job["seed"])
