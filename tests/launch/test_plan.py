@@ -220,6 +220,14 @@ def test_files_that_are_no_rates(content: str, named: str, tmp_path: Path):
         read_rates(tmp_path / "rates.json", "--rates")
 
 
+@pytest.mark.usefixtures("kept")
+def test_a_crawl_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]):
+    assert ended("--tokens", "1T", "--warc", "nowhere/*.warc.gz") == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("mantus: --warc nowhere/*.warc.gz: ")
+    assert read_rates(kept_path(), "kept") == RATES, "what was known stays"
+
+
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, float], Path]]:
     """Rates of a real life of 1 MB, and its store."""

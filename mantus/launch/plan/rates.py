@@ -126,6 +126,8 @@ def measure_rates(megabytes: float, vocab_size: int, crawl: str, keep: Path) -> 
         done = run_child(command, env={**os.environ, **place})
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit {done.returncode}"]
+        if crawl and lines[-1].startswith("ValueError: "):
+            raise ValueError(f"--warc {crawl}: {lines[-1].removeprefix('ValueError: ')}")
         raise RuntimeError(f"measuring the data phases failed: {lines[-1]}")
     values = json.loads(done.stdout.splitlines()[-1])
     sample = crawl or f"{megabytes:g} MB of texts of installed packages"
