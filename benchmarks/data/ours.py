@@ -4,7 +4,6 @@ It knows Mantus by its command line and its artifacts, and nothing of what is co
 """
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -60,7 +59,7 @@ class Mantus:
 def limits(workers: int) -> dict[str, str]:
     """As many threads as the other side has processes."""
     names = ("POLARS_MAX_THREADS", "RAYON_NUM_THREADS", "OMP_NUM_THREADS")
-    return {**dict.fromkeys(names, str(workers)), "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    return {**dict.fromkeys(names, str(workers)), "HF_HUB_OFFLINE": "1"}
 
 
 def kept(uri: str) -> set[str]:

@@ -139,7 +139,7 @@ def manual_text(source: str) -> str:
     """A manual page without its troff: requests and font changes out, their arguments kept."""
     lines = []
     for line in source.splitlines():
-        if line.startswith((".\\\"", "'\\\"", ".so ", ".TH ", ".de ", ".if ", ".ie ", ".el ", ".nr ", ".ds ")):
+        if line.startswith(('.\\"', "'\\\"", ".so ", ".TH ", ".de ", ".if ", ".ie ", ".el ", ".nr ", ".ds ")):
             continue
         line = re.sub(r"^[.'][A-Za-z]{1,3}\b ?", "", line)
         line = re.sub(r"\\f(?:\[[^\]]*\]|\([A-Z]{2}|.)", "", line)

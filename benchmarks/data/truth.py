@@ -5,7 +5,7 @@ It knows texts and the ids that a result kept, not who made it.
 
 import random
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,10 @@ NUM_COPIES = {
 EDITS = {"1 % of words": 0.01, "3 % of words": 0.03, "8 % of words": 0.08}
 LINES_DROPPED = 0.05
 FRAMES = (
-    ("Skip to content | Home | About | Archive | Contact us", "All rights reserved. Subscribe to our newsletter below."),
+    (
+        "Skip to content | Home | About | Archive | Contact us",
+        "All rights reserved. Subscribe to our newsletter",
+    ),
     ("You are here: start page, documentation, reference, this page", "Was this page of any help to you? Yes / No"),
     ("Please enable cookies in your browser to go on reading", "Share this with friends: by mail, by post, by word"),
 )
@@ -100,8 +103,9 @@ def copy_of(text: str, kind: str, chance: random.Random, words: Sequence[str]) -
     if kind == "frame, 5 % of lines":
         head, foot = chance.choice(FRAMES)
         return "\n".join([head, *(line for line in text.split("\n") if chance.random() >= LINES_DROPPED), foot])
-    share = EDITS.get(kind, 0.0)
-    return WORD.sub(lambda found: chance.choice(words) if chance.random() < share else found[0], text) if share else text
+    if share := EDITS.get(kind):
+        return WORD.sub(lambda found: chance.choice(words) if chance.random() < share else found[0], text)
+    return text
 
 
 def plant(texts: dict[str, str], num: int, seed: int = 0) -> tuple[dict[str, str], list[Pair]]:
@@ -148,19 +152,16 @@ class Judgement:
         """Share of what was removed that had its like among what stays."""
         return 1 - self.wrong / self.removed if self.removed else 1.0
 
-    def recall(self, wanted: Callable[[Pair], bool] = lambda pair: True) -> Recall:
-        """Of the pairs that are wanted."""
-        found = [hit for pair, hit in self.pairs if wanted(pair)]
+    def recall(self, kind: str = "", low: float = 0.0, high: float = 2.0) -> Recall:
+        """Of the pairs of a kind ('' = all) whose similarity is in [low, high)."""
+        found = [hit for pair, hit in self.pairs if kind in ("", pair.kind) and low <= pair.jaccard < high]
         return Recall(len(found), sum(found))
 
     def by_kind(self) -> dict[str, Recall]:
-        return {kind: self.recall(lambda pair, kind=kind: pair.kind == kind) for kind in NUM_COPIES}  # type: ignore[misc]
+        return {kind: self.recall(kind) for kind in NUM_COPIES}
 
     def by_band(self) -> dict[str, Recall]:
-        return {
-            band_name(low, high): self.recall(lambda pair, low=low, high=high: low <= pair.jaccard < high)  # type: ignore[misc]
-            for low, high in BANDS
-        }
+        return {band_name(low, high): self.recall(low=low, high=high) for low, high in BANDS}
 
 
 def band_name(low: float, high: float) -> str:
