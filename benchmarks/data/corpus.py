@@ -23,9 +23,9 @@ BENCH = Path(".mantus/bench").resolve()
 NUM_COPIES = sum(truth.NUM_COPIES.values())
 ALIKE = 0.25
 """What no two documents but planted ones share of their runs of words."""
-NUM_PAGES, PAGES_A_PACKAGE, MAX_PAGE = 8000, 700, 1 << 20
+NUM_PAGES, PAGES_A_PACKAGE, MAX_PAGE = 6000, 600, 1 << 20
 NUM_ARCHIVES = 4
-FORMAT = "1"
+FORMAT = "3"
 """Of what is built; another one is built anew."""
 
 
@@ -88,7 +88,7 @@ def _make(folder: Path, stored: Path, wanted: dict[str, int], debs: dict[str, Pa
     (folder / "licences.json").write_text(json.dumps(packages.licences(debs, unpacked), indent=1))
     quick = len(wanted) < len(packages.PACKAGES)
     base = _without_alike(list(_documents(wanted, unpacked, code_mb)))
-    copies, pairs = truth.plant({row.url: row.text for row in base}, min(NUM_COPIES, len(base) // 6))
+    copies, pairs = truth.plant({row.url: row.text for row in base}, min(NUM_COPIES, len(base) // 3))
     rows = base + [_like(row, copies[f"copy-{row.url}"]) for row in base if f"copy-{row.url}" in copies]
     random.Random(0).shuffle(rows)
     size = sum(len(row.text.encode()) for row in rows)

@@ -13,12 +13,12 @@ from importlib import metadata
 from pathlib import Path
 
 PACKAGES = {
-    "linux-doc-6.1": 40,
+    "linux-doc-6.1": 42,
     "perl-doc": 24,
     "openjdk-17-doc": 20,
     "libstdc++-12-doc": 16,
-    "dict-wn": 16,
-    "dict-gcide": 16,
+    "dict-wn": 14,
+    "dict-gcide": 18,
     "anarchism": 16,
     "vim-doc": 13,
     "python3.11-doc": 14,
@@ -49,9 +49,9 @@ CODE = "python-packages"
 """What the sources of installed Python packages are called."""
 CODE_MB, QUICK_CODE_MB = 55, 2
 
-MIN_TEXT, MAX_TEXT = 200, 200_000
+MIN_TEXT, MAX_TEXT = 200, 64_000
 """Characters of a document; longer texts are cut."""
-CUT = 24_000
+CUT = 8_000
 """Characters of a piece of a longer text, about; it ends with a line."""
 PAGES = (".html", ".htm")
 PLAIN = (".txt", ".rst", ".pod", ".md", ".text")
@@ -101,8 +101,8 @@ def texts(folder: Path, megabytes: float) -> Iterator[tuple[str, str]]:
         for number, text in enumerate(pieces(text_of(folder / name, f"/{name}"))):
             size += len(text)
             yield f"{name}#{number}" if number else name, text
-        if size >= megabytes * 1e6:
-            return
+            if size >= megabytes * 1e6:
+                return
 
 
 def text_of(path: Path, name: str) -> str:
@@ -177,8 +177,8 @@ def code(megabytes: float) -> Iterator[tuple[str, str]]:
         for number, text in enumerate(pieces(plain(found[name]))):
             size += len(text)
             yield f"{name}#{number}" if number else name, text
-        if size >= megabytes * 1e6:
-            return
+            if size >= megabytes * 1e6:
+                return
 
 
 def licences(debs: dict[str, Path], unpacked: dict[str, Path]) -> dict[str, dict[str, str]]:
