@@ -43,10 +43,10 @@ def measured(command: Sequence[str], log: Path, environment: dict[str, str] | No
     with tempfile.NamedTemporaryFile(suffix=".json") as out, log.open("wb") as file:
         watched = [sys.executable, "-m", "benchmarks.data.measure", out.name, *command]
         environment = {**os.environ, **(environment or {})}
-        done = subprocess.run(watched, stdout=file, stderr=subprocess.STDOUT, env=environment)
-        if done.returncode:
+        child = start_child(watched, stdout=file, stderr=subprocess.STDOUT, env=environment)
+        if child.wait():
             end = log.read_text(errors="replace").strip().splitlines()[-12:]
-            raise RuntimeError(f"{' '.join(command[:4])}: exit {done.returncode}; {log}:\n" + "\n".join(end))
+            raise RuntimeError(f"{' '.join(command[:4])}: exit {child.returncode}; {log}:\n" + "\n".join(end))
         return Cost(**json.loads(Path(out.name).read_bytes()))
 
 

@@ -190,14 +190,19 @@ def main() -> None:
     print(f"{machine()}; {corpus.documents:,} documents, {corpus.bytes / 1e6:.1f} MB; {corpus.pages:,} pages")
     with tempfile.TemporaryDirectory(dir=BENCH, prefix="run-") as work:
         bench = Bench(corpus, Path(work), given.workers, given.quick)
+        bench.figures += described(corpus)
         for part in given.only or PARTS:
             getattr(bench, part)()
-    figures = [*described(corpus), *bench.figures]
-    rows = [figure.row() for figure in figures]
-    if given.out:
-        given.out.mkdir(parents=True, exist_ok=True)
-        rows = record(given.out / "data.json", figures)
+            rows = stored(given.out, bench.figures)
     print("\n" + table.render(rows, rival.versions(bench.python)))
+
+
+def stored(out: Path | None, figures: list[Figure]) -> list[dict[str, Any]]:
+    """All figures so far; with those that are there already, where they are kept."""
+    if out is None:
+        return [figure.row() for figure in figures]
+    out.mkdir(parents=True, exist_ok=True)
+    return record(out / "data.json", figures)
 
 
 if __name__ == "__main__":
