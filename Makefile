@@ -43,8 +43,9 @@ e2e: $(READY) ## the slow proofs: runs, kills, bad input, and the cluster's; wri
 e2e-cluster: $(READY) ## of these the images' and the cluster's (needs root and the kit in MANTUS_CLUSTER_KIT)
 	$(BIN)/python -m pytest -m slow tests/images tests/cluster
 
-bench-data: $(READY) ## dedup on text of this machine: cost, recall, precision; writes benchmarks/results/data.json
-	$(BIN)/python benchmarks/data/dedup.py --mb 160 --out benchmarks/results
+bench-data: $(READY) ## corpus building beside datatrove: cost, recall, precision (QUICK=--quick: whether it works)
+	$(BIN)/python -m benchmarks.data.run $(QUICK) --out benchmarks/results
+	test -n "$(QUICK)" || $(BIN)/python -m benchmarks.data.table
 
 bench-training: $(READY) ## training speed beside transformers' Trainer, a plain loop and litgpt; writes benchmarks/results/training.json
 	$(BIN)/python benchmarks/training/speed.py --out benchmarks/results

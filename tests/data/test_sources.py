@@ -65,6 +65,15 @@ def page(n: int, text: str = PROSE * 5, ns: int = 0, more: str = "") -> str:
     return PAGE.format(n=n, ns=ns, text=f"{n}. {text}" if not more else text, more=more)
 
 
+@pytest.mark.parametrize(("text", "charset"), [("Title \u00b6", "utf-8"), ("na\u00efve caf\u00e9 " * 9, "cp1252")])
+def test_a_page_without_charset_is_read_by_its_bytes(tmp_path: Path, text: str, charset: str):
+    body = f"<html><body><main><p>{text}{PROSE}</p></main></body></html>".encode(charset)
+    payload = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n" + body
+    (tmp_path / "a.warc.gz").write_bytes(gzip.compress(record(1, payload)))
+    ((found,), _) = read(tmp_path / "a.warc.gz", type="warc")
+    assert text.strip() in found.text
+
+
 def test_a_crawl_gives_its_html_pages(tmp_path: Path):
     pages = [record(1, response(1)), record(2, response(2, "404 Not Found")), record(3, response(3, kind="image/png"))]
     pages += [record(4, PROSE.encode(), kind="conversion"), record(5, b"x", kind="metadata")]

@@ -153,20 +153,35 @@ def _from_record(record: Any, payload: bytes) -> Item:
 
 def _html_text(body: bytes, kind: str) -> str:
     from resiliparse.extract.html2text import extract_plain_text
-    from resiliparse.parse.encoding import bytes_to_str, detect_encoding
 
-    declared = re.search(r"charset=[\"']?([\w.:-]+)", kind)
-    detected = detect_encoding(body) or "utf-8"
     if len(body) > MAX_HTML:
         raise Refused("page too large")
     if _is_too_deep(body):
         raise Refused("html too deep")
-    try:
-        html = bytes_to_str(body, declared.group(1) if declared else detected)
-    except (LookupError, ValueError):  # a charset that is none, or is no charset of texts
-        html = bytes_to_str(body, detected)
-    text: str = extract_plain_text(html, main_content=True, alt_texts=False)
+    text: str = extract_plain_text(_html(body, kind), main_content=True, alt_texts=False)
     return text
+
+
+def _html(body: bytes, kind: str) -> str:
+    """A page's HTML, by the charset that the server names, else as UTF-8 where it is that, else by its bytes."""
+    from resiliparse.parse.encoding import bytes_to_str, detect_encoding
+
+    declared = re.search(r"charset=[\"']?([\w.:-]+)", kind)
+    try:
+        if declared:
+            return str(bytes_to_str(body, declared.group(1)))
+    except (LookupError, ValueError):  # a charset that is none, or is no charset of texts
+        pass
+    # The detector takes a page with few letters of UTF-8, such as Sphinx's pilcrows, for Greek.
+    return str(bytes_to_str(body, "utf-8" if _is_utf8(body) else detect_encoding(body) or "utf-8"))
+
+
+def _is_utf8(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return b"\0" not in body
 
 
 TAG = re.compile(rb"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
