@@ -44,7 +44,7 @@ class Mantus:
 
     def tokenize(self, corpus: str, tokenizer: str) -> tuple[Cost, dict[str, Any]]:
         """Shuffled token shards."""
-        return self.phase("tokenize", corpus=corpus, tokenizer=tokenizer, threads=self.workers)
+        return self.phase("tokenize", corpus=corpus, tokenizer=tokenizer, workers=self.workers)
 
     def end_to_end(self, archives: Path, tokenizer: str) -> dict[str, tuple[Cost, dict[str, Any]]]:
         """From web archives to token shards: each phase's cost, and what it made."""

@@ -150,7 +150,7 @@ def _produce(work: Work, config: CleanConfig, listed: list[Resolved], blocked: l
     signals = part_paths(fetch(kept.uri)) if kept else [None] * len(parts)
     folders = [work.scratch / part.stem for part in parts]
     with console.progress("clean", work.manifests["corpus"].stats["bytes"] / 1e6, "MB") as bar:
-        for number in share(len(parts)):
+        for number in share(len(parts), work):
             folders[number].mkdir(parents=True, exist_ok=True)
             judged = _judged(parts[number], signals[number], folders[number], config, classifier)
             bar.advance(_write_part(judged, folders[number], config, refused, signals[number] is not None))

@@ -100,7 +100,7 @@ def _produce(work: Work, config: TokenizeConfig) -> dict[str, Any]:
 def _encode(work: Work, found: list[Group], config: TokenizeConfig, buckets: int) -> None:
     """The first pass, of this process's share."""
     tokenizer = work.inputs["tokenizer"]
-    tasks = [(found[n], tokenizer, config.seed, buckets, config.bound) for n in share(len(found))]
+    tasks = [(found[n], tokenizer, config.seed, buckets, config.bound) for n in share(len(found), work)]
     with console.progress("tokenize", work.manifests["corpus"].stats["bytes"] / 1e6, "MB") as bar:
-        for megabytes in apply_all(encode, tasks, config.workers or num_processors()):
+        for megabytes in apply_all(encode, tasks, config.workers or num_processors(), "tokenize"):
             bar.advance(megabytes)

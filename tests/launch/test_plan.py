@@ -143,8 +143,8 @@ def test_a_corpus_by_hand():
         "parts": math.ceil(32e12 / (16 * MIB)),
         "naive_bucket_objects": math.ceil(32e12 / (16 * MIB)) * 2048,
         "shuffle_bytes": 2 * (640e9 + 4e12),
-        "today_dedup_memory": 1e12,
-        "today_max_tokens": 1e12 * 80 * GIB / 1e12,
+        "today_dedup_memory": 1e11,
+        "today_max_tokens": 1e12 * 80 * GIB / 1e11,
     }
     assert {name: found[name] for name in by_hand} == pytest.approx(by_hand)
     assert found["today_h"] == pytest.approx((3200 + 3200 + 80) / 340 + 80 + found["tokenizer_h"] + 10)
@@ -182,7 +182,7 @@ def test_tasks_fit_their_memory_whatever_the_corpus(tokens: float):
 def test_what_does_not_fit_is_said():
     inputs = corpus_inputs(RATES)
     said = limits(plan_corpus(1e12, inputs, {}))
-    assert any(line.startswith("dedup as it is today needs 1 TB in one process") for line in said)
+    assert any(line.startswith("dedup as it is today needs 100 GB in one process") for line in said)
     assert any("1% of the documents share" in line for line in said)
     assert limits(plan_corpus(1e9, inputs, {})) == []
 

@@ -11,8 +11,10 @@ F = Formula
 CODE = "constant of the code"
 CONSTANTS = (
     Input("part_bytes", PART_BYTES, "B", "text of a part of a corpus", CODE),
-    Input("dedup_document_memory", 500, "B", "held of each document by the process that finds copies", CODE),
-    Input("tokenizer_document_memory", 220, "B", "held of each document by the process that chooses a sample", CODE),
+    Input("dedup_document_memory", 50, "B", "held of each document by the process that finds copies", CODE),
+    Input(
+        "tokenizer_document_memory", 220, "B", "held of each document of the sample by the process that draws it", CODE
+    ),
     Input("entry_bytes", 150, "B", "of a manifest for each file", CODE),
     Input("record_bytes", 16, "B", "a band's record: its hash and the document's number", "design"),
     Input("sort_memory", 64, "B", "held of each record while a segment is sorted: 8 arrays of 8 bytes", "design"),
@@ -100,13 +102,14 @@ TODAY = (
     F("today_dedup_memory", "cleaned_documents * dedup_document_memory", "B", "memory of dedup's last process"),
     F("today_dedup_disk", "clean_store + signatures + shingles + dedup_store + index_store", "B",
       "disk of that process"),
-    F("today_tokenizer_memory", "kept_documents * tokenizer_document_memory", "B", "memory of tokenizer"),
+    F("today_tokenizer_memory", "min(kept_documents, sample_mb * 1e6 / kept_document_bytes) * tokenizer_document_memory",
+      "B", "memory of tokenizer's sample"),
     F("gathered", "2 * min(1, machines - 1)", "", "times that shared work moves once more, and back", shown=False),
     F("today_network",
       "warc_bytes + (1 + gathered) * (corpus_store + clean_store) + gathered * (signatures + shingles)"
       " + machines * (corpus_store + clean_store) + 3 * dedup_store + index_store + tokens_store", "B",
       "moved: every pod fetches its whole input, the last one gathers"),
-    F("today_max_tokens", "tokens * memory_bytes / max(today_dedup_memory, today_tokenizer_memory)", "tokens",
+    F("today_max_tokens", "tokens * memory_bytes / today_dedup_memory", "tokens",
       "the most tokens that fit the memory of one machine"),
 )  # fmt: skip
 PRICES = {

@@ -59,7 +59,7 @@ def _life(crawl: str, vocab_size: int, scratch: Path) -> dict[str, float]:
     learn: dict[str, Any] = {**store, "corpus": kept.uri, "vocab_size": vocab_size}
     _, part_s = timed(lambda: vocabulary.run(vocabulary.TokenizerConfig(**learn, sample_mb=size / 4)))
     tokenizer, whole_s = timed(lambda: vocabulary.run(vocabulary.TokenizerConfig(**learn, sample_mb=size * 2)))
-    ids: dict[str, Any] = {**store, "corpus": kept.uri, "tokenizer": tokenizer.uri, "threads": 1}
+    ids: dict[str, Any] = {**store, "corpus": kept.uri, "tokenizer": tokenizer.uri, "workers": 1}
     tokens, tokenize_s = timed(lambda: tokenize.run(tokenize.TokenizeConfig(**ids)))
     learn_s = max(0.0, whole_s - part_s) / (size * 3 / 4)
     return {
