@@ -108,7 +108,8 @@ def corpus_texts(folder: Path, megabytes: float) -> Iterator[tuple[str, str]]:
 def rows(found: Iterator[tuple[str, str]]) -> Iterator[Row]:
     """Documents in the form that cleaning gives them, so that both judge the same text."""
     frame = pl.DataFrame(list(found), schema=["url", "text"], orient="row")
-    normal = normalise(frame["text"], pl.Series(["prose"] * frame.height))
+    forms = pl.Series(["prose"] * frame.height)
+    normal = normalise(normalise(frame["text"], forms), forms)  # once leaves blanks behind no-break spaces at line ends
     known: set[str] = set()
     for url, text in zip(frame["url"], normal, strict=True):
         if text.strip() and (key := document_id(text)) not in known:
