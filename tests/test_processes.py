@@ -5,10 +5,22 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from mantus.processes import LEASH, apply_all, child_environment, num_processors, run_child, start_child, stop_child
+from mantus.processes import (
+    LEASH,
+    LostWorker,
+    apply_all,
+    apply_apart,
+    child_environment,
+    num_processors,
+    run_child,
+    shard,
+    start_child,
+    stop_child,
+)
 
 PARENT = """
 import sys, threading, time
@@ -117,3 +129,38 @@ def test_work_is_done_by_so_many_processes_and_its_errors_come_back(workers: int
     with pytest.raises(ZeroDivisionError):
         list(apply_all(divmod, [(1, 1), (1, 0)], workers))
     assert list(apply_all(pow, [], workers)) == []
+
+
+def dies(folder: Path, number: int, times: int) -> int:
+    """The number; the first so many times its process is killed instead."""
+    attempt = len(list(folder.glob(f"{number}-*")))
+    (folder / f"{number}-{attempt}").touch()
+    if attempt < times:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_the_task_of_a_worker_that_is_killed_begins_again(tmp_path: Path):
+    tasks = [(tmp_path, number, (number % 3)) for number in range(7)]
+    assert sorted(apply_apart(dies, tasks, 3)) == list(range(7))
+    assert len(list(tmp_path.iterdir())) == 7 + sum(times for *_, times in tasks), "and no other task with it"
+
+
+def test_a_task_that_kills_every_worker_ends_the_phase_in_one_line(tmp_path: Path):
+    results = apply_apart(dies, [(tmp_path, 0, 0), (tmp_path, 1, 99)], 2, "dedup")
+    assert next(results) == 0
+    with pytest.raises(LostWorker, match=r"^dedup: a worker process was killed or crashed 3 times .* run again: .*$"):
+        next(results)
+    assert len(list(tmp_path.glob("1-*"))) == 3
+
+
+def test_a_lone_task_is_apart_too():
+    assert list(apply_apart(os.getppid, [()], 4)) == [os.getpid()]
+    assert list(apply_apart(os.getppid, [], 4)) == []
+
+
+def test_which_share_is_this_processes(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("JOB_COMPLETION_INDEX", "2")
+    assert shard() == (0, 1)
+    monkeypatch.setenv("MANTUS_SHARDS", "3")
+    assert shard() == (2, 3)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mantus.data.corpus import document_id
-from mantus.data.dedup import minhash
+from mantus.data.dedup import cluster, minhash
 from mantus.storage.phase import MadeElsewhere
 from tests.data.planted import dedup, edited, kept, kept_urls, ledger, prose, similarity
 
@@ -190,6 +190,45 @@ def test_any_number_of_workers_and_of_runs_that_were_cut_off_gives_the_same(tmp_
     made = [dedup(tmp_path / str(workers), texts, parts=5, workers=workers)[0] for workers in (1, 3)]
     assert made[0].files == made[1].files
     assert made[0].key == made[1].key
+
+
+def test_hashes_in_segments_and_members_in_batches_give_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    texts, _ = planted(60)
+    whole, _ = dedup(tmp_path / "whole", texts, parts=5, taken_down=["u3"])
+    monkeypatch.setattr(cluster, "SEGMENT", 9)
+    monkeypatch.setattr(cluster, "MOST_SEGMENTS", 16)
+    monkeypatch.setattr(cluster, "BATCH", 5)
+    made, _ = dedup(tmp_path / "cut", texts, parts=5, taken_down=["u3"])
+    assert made.files == whole.files
+
+
+def test_segments_have_every_document_once_and_equal_hashes_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    chance = np.random.default_rng(0)
+    columns = [chance.integers(0, 2**64, 40, np.uint64)[chance.integers(0, 40, num)] for num in (70, 1, 200)]
+
+    class Columns:
+        def __init__(self, parts: list[np.ndarray]):
+            self.parts = parts
+
+        def __len__(self) -> int:
+            return sum(map(len, self.parts))
+
+        def columns(self, names: tuple[str, ...]):
+            return (part[:, None] for part in self.parts)
+
+    library = cluster.Library([Columns(columns[:2]), Columns(columns[2:])], None, tmp_path)
+    whole = np.concatenate(columns)
+    for size, num in ((300, 1), (100, 4), (3, 64)):
+        monkeypatch.setattr(cluster, "SEGMENT", size)
+        monkeypatch.setattr(cluster, "MOST_SEGMENTS", 64)
+        segments = list(library.segments("band"))
+        assert len(segments) == num
+        assert all((values[:, 0] == whole[numbers]).all() for values, numbers in segments)
+        assert all((np.diff(numbers) > 0).all() for _, numbers in segments)
+        assert sorted(np.concatenate([numbers for _, numbers in segments])) == list(range(len(whole)))
+        sets = [set(values[:, 0].tolist()) for values, _ in segments]
+        assert sum(map(len, sets)) == len(set().union(*sets))
+    assert not list(tmp_path.iterdir())
 
 
 def test_many_documents_that_share_a_band_and_not_all_alike(tmp_path: Path):
