@@ -19,7 +19,7 @@ from pathlib import Path
 from mantus.processes import start_child
 
 PR_SET_CHILD_SUBREAPER = 36
-SAMPLE_S = 0.5
+SAMPLE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +52,15 @@ def measured(command: Sequence[str], log: Path, environment: dict[str, str] | No
 
 def descendants(root: int) -> list[int]:
     """All processes below `root`."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except OSError:
-                continue
-            children.setdefault(parent, []).append(int(entry.name))
     found, todo = [], [root]
     while todo:
-        found += (below := children.get(todo.pop(), []))
-        todo += below
+        for path in Path(f"/proc/{todo.pop()}/task").glob("*/children"):
+            try:
+                below = [int(pid) for pid in path.read_text().split()]
+            except OSError:  # has ended
+                continue
+            found += below
+            todo += below
     return found
 
 
