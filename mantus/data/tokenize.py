@@ -23,6 +23,9 @@ from mantus.storage.phase import RUNTIME
 from mantus.storage.share import gather, share
 from mantus.text.tokenizer import Tokenizer
 
+GROUPS_A_WORKER = 4
+"""With less to do a process is not worth its start."""
+
 
 class TokenizeConfig(PhaseConfig):
     """Write shuffled token shards, held-out documents apart."""
@@ -44,7 +47,7 @@ class TokenizeConfig(PhaseConfig):
     shard_tokens: int = Field(default=SHARD_TOKENS, ge=1)
     """Tokens in a shard before the next one begins."""
     workers: int = Field(default=0, ge=0, json_schema_extra=RUNTIME)
-    """Processes that encode at once (0 = one a processor); each needs the memory of one part."""
+    """Processes that encode at once (0 = one a processor, fewer for little text); each needs the memory of one part."""
 
     @property
     def bound(self) -> Bound:
@@ -65,8 +68,8 @@ def _produce(work: Work, config: TokenizeConfig) -> dict[str, Any]:
 
     if not (parts := part_paths(work.inputs["corpus"])):
         raise ValueError(f"corpus: {work.manifests['corpus'].uri}: has no documents; name a corpus that dedup made")
-    buckets = num_buckets(work.manifests["corpus"].stats["bytes"])
-    found = groups(parts, buckets, work.scratch)
+    size = work.manifests["corpus"].stats["bytes"]
+    buckets, found = num_buckets(size), groups(parts, size, work.scratch)
     _encode(work, found, config, buckets)
     folders = [group.folder for group in found]
     gather(work, folders)
@@ -102,5 +105,6 @@ def _encode(work: Work, found: list[Group], config: TokenizeConfig, buckets: int
     tokenizer = work.inputs["tokenizer"]
     tasks = [(found[n], tokenizer, config.seed, buckets, config.bound) for n in share(len(found))]
     with console.progress("tokenize", work.manifests["corpus"].stats["bytes"] / 1e6, "MB") as bar:
-        for megabytes in apply_all(encode, tasks, config.workers or num_processors()):
+        workers = config.workers or min(num_processors(), len(tasks) // GROUPS_A_WORKER)
+        for megabytes in apply_all(encode, tasks, workers):
             bar.advance(megabytes)
