@@ -11,10 +11,9 @@ from pydantic import Field
 from mantus import console
 from mantus.data.corpus import part_paths
 from mantus.data.shards import SHARD_TOKENS
-from mantus.data.tokens import mixture
 from mantus.data.tokens.buckets import COUNTS, Group, encode, groups, num_buckets
 from mantus.data.tokens.census import Bound, threshold, trained
-from mantus.data.tokens.mixture import Weights
+from mantus.data.tokens.mixture import Weights, epochs, reached, shares
 from mantus.data.tokens.shuffle import Shuffle
 from mantus.data.tokens.split import Split, stats, total
 from mantus.processes import apply_all, num_processors
@@ -79,8 +78,8 @@ def _produce(work: Work, config: TokenizeConfig) -> dict[str, Any]:
         num = everything["documents"]
         raise ValueError(f"corpus: {num} documents are too few to hold out {num} of them")
     had = dict(total(kept).select("source", "tokens").iter_rows())
-    wanted = mixture.shares(config.weights, list(everything["sources"])) if config.weights else {}
-    shuffle = Shuffle(tuple(folders), buckets, limit, mixture.epochs(wanted, had, config.max_epochs))
+    wanted = shares(config.weights, list(everything["sources"])) if config.weights else {}
+    shuffle = Shuffle(tuple(folders), buckets, limit, epochs(wanted, had, config.max_epochs))
     if wanted:
         shuffle = shuffle.repeat(work.scratch / "repeats")
     vocab_size = Tokenizer.load(work.inputs["tokenizer"]).vocab_size
@@ -95,7 +94,7 @@ def _produce(work: Work, config: TokenizeConfig) -> dict[str, Any]:
         "bytes_per_token": round(everything["bytes"] / everything["tokens"], 4),
         "vocab_size": vocab_size,
         "tokenizer": work.manifests["tokenizer"].key,
-        **({"mixture": mixture.reached(wanted, had, written["train"]["sources"])} if wanted else {}),
+        **({"mixture": reached(wanted, config.max_epochs, had, written["train"]["sources"])} if wanted else {}),
         **written,
     }
 
