@@ -11,10 +11,9 @@ from pydantic import Field
 from mantus import console
 from mantus.data.corpus import part_paths
 from mantus.data.shards import SHARD_TOKENS
-from mantus.data.tokens import mixture
 from mantus.data.tokens.buckets import COUNTS, Group, encode, groups, num_buckets
 from mantus.data.tokens.census import Bound, threshold, trained
-from mantus.data.tokens.mixture import Weights
+from mantus.data.tokens.mixture import Weights, epochs, reached, shares
 from mantus.data.tokens.shuffle import Shuffle
 from mantus.data.tokens.split import Split, stats, total
 from mantus.processes import apply_all, num_processors
@@ -22,6 +21,9 @@ from mantus.storage import ArtifactURI, Manifest, PhaseConfig, Work, execute
 from mantus.storage.phase import RUNTIME
 from mantus.storage.share import gather, share
 from mantus.text.tokenizer import Tokenizer
+
+GROUPS_A_WORKER = 4
+"""With less to do a process is not worth its start."""
 
 
 class TokenizeConfig(PhaseConfig):
@@ -44,7 +46,7 @@ class TokenizeConfig(PhaseConfig):
     shard_tokens: int = Field(default=SHARD_TOKENS, ge=1)
     """Tokens in a shard before the next one begins."""
     workers: int = Field(default=0, ge=0, json_schema_extra=RUNTIME)
-    """Processes that encode at once (0 = one a processor); each needs the memory of one part."""
+    """Processes that encode at once (0 = one a processor, fewer for little text); each needs the memory of one part."""
 
     @property
     def bound(self) -> Bound:
@@ -65,8 +67,8 @@ def _produce(work: Work, config: TokenizeConfig) -> dict[str, Any]:
 
     if not (parts := part_paths(work.inputs["corpus"])):
         raise ValueError(f"corpus: {work.manifests['corpus'].uri}: has no documents; name a corpus that dedup made")
-    buckets = num_buckets(work.manifests["corpus"].stats["bytes"])
-    found = groups(parts, buckets, work.scratch)
+    size = work.manifests["corpus"].stats["bytes"]
+    buckets, found = num_buckets(size), groups(parts, size, work.scratch)
     _encode(work, found, config, buckets)
     folders = [group.folder for group in found]
     gather(work, folders)
@@ -76,8 +78,8 @@ def _produce(work: Work, config: TokenizeConfig) -> dict[str, Any]:
         num = everything["documents"]
         raise ValueError(f"corpus: {num} documents are too few to hold out {num} of them")
     had = dict(total(kept).select("source", "tokens").iter_rows())
-    wanted = mixture.shares(config.weights, list(everything["sources"])) if config.weights else {}
-    shuffle = Shuffle(tuple(folders), buckets, limit, mixture.epochs(wanted, had, config.max_epochs))
+    wanted = shares(config.weights, list(everything["sources"])) if config.weights else {}
+    shuffle = Shuffle(tuple(folders), buckets, limit, epochs(wanted, had, config.max_epochs))
     if wanted:
         shuffle = shuffle.repeat(work.scratch / "repeats")
     vocab_size = Tokenizer.load(work.inputs["tokenizer"]).vocab_size
@@ -92,7 +94,7 @@ def _produce(work: Work, config: TokenizeConfig) -> dict[str, Any]:
         "bytes_per_token": round(everything["bytes"] / everything["tokens"], 4),
         "vocab_size": vocab_size,
         "tokenizer": work.manifests["tokenizer"].key,
-        **({"mixture": mixture.reached(wanted, had, written["train"]["sources"])} if wanted else {}),
+        **({"mixture": reached(wanted, config.max_epochs, had, written["train"]["sources"])} if wanted else {}),
         **written,
     }
 
@@ -102,5 +104,6 @@ def _encode(work: Work, found: list[Group], config: TokenizeConfig, buckets: int
     tokenizer = work.inputs["tokenizer"]
     tasks = [(found[n], tokenizer, config.seed, buckets, config.bound) for n in share(len(found), work)]
     with console.progress("tokenize", work.manifests["corpus"].stats["bytes"] / 1e6, "MB") as bar:
-        for megabytes in apply_all(encode, tasks, config.workers or num_processors(), "tokenize"):
+        workers = config.workers or min(num_processors(), len(tasks) // GROUPS_A_WORKER)
+        for megabytes in apply_all(encode, tasks, workers, "tokenize"):
             bar.advance(megabytes)

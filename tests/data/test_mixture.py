@@ -53,6 +53,7 @@ def test_sources_have_the_shares_that_are_asked_for(inputs: dict[str, str], tmp_
         assert entry["reached"] == pytest.approx(entry["wanted"], abs=0.06)  # of some hundred documents
         had, got = (of.stats["train"]["sources"][name]["tokens"] for of in (plain, manifest))
         assert entry["epochs"] == pytest.approx(got / had, abs=1e-4)
+        assert entry["missing_tokens"] == 0
     assert manifest.stats["train"]["tokens"] == pytest.approx(plain.stats["train"]["tokens"], rel=0.1)
     assert manifest.stats["tokens"] == plain.stats["tokens"]
     rows = documents_of(manifest, "train")
@@ -98,7 +99,10 @@ def test_a_source_too_small_for_its_share_says_so(inputs: dict[str, str], tmp_pa
     code = manifest.stats["mixture"]["code"]
     assert code["epochs"] == 2
     assert code["reached"] < code["wanted"]
-    assert code["missing_tokens"] > 0
+    train = made(inputs, tmp_path).stats["train"]["sources"]
+    total = train["wiki"]["tokens"] + train["code"]["tokens"]
+    assert code["missing_tokens"] == round(total * 100 / 101 - 2 * train["code"]["tokens"]) > 0
+    assert manifest.stats["mixture"]["wiki"]["missing_tokens"] == 0
     seen = Counter(documents_of(manifest, "train").filter(source="code")["url"])
     assert set(seen.values()) == {2}
 

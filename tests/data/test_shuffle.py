@@ -68,7 +68,6 @@ def small_buckets(monkeypatch: pytest.MonkeyPatch):
     """Eight buckets and groups of two parts."""
     monkeypatch.setattr(buckets, "BUCKET_BYTES", 30_000)
     monkeypatch.setattr(buckets, "SLICE_BYTES", 3_000)
-    monkeypatch.setattr(buckets, "PART_BYTES", 12_000)
 
 
 def made(inputs: dict[str, str], store: Path, **fields: Any) -> Manifest:
@@ -210,14 +209,17 @@ def test_the_number_of_buckets_is_a_power_of_two_that_holds_the_corpus(monkeypat
     ]
 
 
-def test_a_large_corpus_is_shuffled_in_few_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("num_bytes", [10**8, 2 * 10**9, 10**11, 4 * 10**12])
+def test_slices_of_a_large_corpus_are_no_crumbs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_bytes: int):
     monkeypatch.undo()
     write_rows(ROWS[:1], tmp_path)
-    num = buckets.num_buckets(4_200_000_000_000)
-    parts = [tmp_path / "part-00000.parquet"] * 2000
-    found = buckets.groups(parts, num, tmp_path)
-    assert len(found) == 1
-    assert (num, len(found[0].parts), -(-4_200_000_000_000 // (2048 * buckets.PART_BYTES))) == (65536, 2000, 123)
+    num = buckets.num_buckets(num_bytes)
+    parts = [tmp_path / "part-00000.parquet"] * min(20_000, num_bytes // (16 << 20))
+    found = buckets.groups(parts, num_bytes, tmp_path)
+    assert len(found) <= 130
+    assert num == 1 or 32 << 20 < num_bytes / num <= 64 << 20
+    if num > 32:
+        assert num_bytes / num / len(found) > 200_000  # bytes of text in a slice
 
 
 def test_a_corpus_without_documents_is_named(inputs, tmp_path: Path):

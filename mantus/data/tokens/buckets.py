@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mantus.data.corpus import PART_BYTES, write_table
+from mantus.data.corpus import write_table
 from mantus.data.shards import Tokens
 from mantus.data.tokens.census import Bound, census
 from mantus.data.tokens.encoding import BulkEncoder
@@ -45,11 +45,11 @@ def num_buckets(num_bytes: int) -> int:
     return 1 << max(0, (max(1, num_bytes) - 1) // BUCKET_BYTES).bit_length()
 
 
-def groups(parts: Sequence[Path], buckets: int, scratch: Path) -> list[Group]:
-    """The corpus in groups of as many parts as it takes for slices of SLICE_BYTES."""
+def groups(parts: Sequence[Path], num_bytes: int, scratch: Path) -> list[Group]:
+    """The corpus, so many bytes of text, in groups of as many parts as it takes for slices of SLICE_BYTES."""
     import pyarrow.parquet as parquet
 
-    size = max(1, buckets * SLICE_BYTES // PART_BYTES)
+    size = max(1, len(parts) * num_buckets(num_bytes) * SLICE_BYTES // max(1, num_bytes))
     starts = np.cumsum([0, *(parquet.read_metadata(part).num_rows for part in parts)]).tolist()
     return [
         Group(tuple(parts[first : first + size]), starts[first], scratch / f"group-{first // size:05d}")

@@ -49,8 +49,10 @@ def copies(ids: Iterable[str], sources: Iterable[str], times: dict[str, float]) 
     ]
 
 
-def reached(wanted: dict[str, float], had: dict[str, int], written: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The account: for each source the share wanted and reached, how often it was seen, and the tokens it lacked.
+def reached(
+    wanted: dict[str, float], most: float, had: dict[str, int], written: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """For each source the share wanted and reached, how often it was seen, and the tokens it was too small to give.
 
     had: training tokens of each source, once.  written: counts of the training split by source.
     """
@@ -61,7 +63,7 @@ def reached(wanted: dict[str, float], had: dict[str, int], written: dict[str, An
             "wanted": round(share, 6),
             "reached": round(given[name] / max(1, sum(given.values())), 6),
             "epochs": round(given[name] / had[name], 4) if had.get(name) else 0.0,
-            "missing_tokens": max(0, round(share * total) - given[name]),
+            "missing_tokens": max(0, round(share * total - most * had.get(name, 0))),
         }
         for name, share in wanted.items()
     }

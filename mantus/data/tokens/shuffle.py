@@ -42,13 +42,17 @@ class Shuffle:
 
     def write(self, train: Split, heldout: Split) -> None:
         """Write both splits."""
+        for bucket in range(self.buckets):
+            self._write(bucket, train, heldout)
+
+    def _write(self, bucket: int, train: Split, heldout: Split) -> None:
+        """Write one bucket; it is forgotten before the next one is read."""
         import polars as pl
 
-        for bucket in range(self.buckets):
-            if frames := list(slices(self.folders, bucket)):
-                frame = pl.concat(frames).sort("place", maintain_order=True)
-                train.write(frame.filter(self._times(frame) > 0))
-                heldout.write(frame.filter(self._held()))
+        if frames := list(slices(self.folders, bucket)):
+            frame = pl.concat(frames).sort("place", maintain_order=True)
+            train.write(frame.filter(self._times(frame) > 0))
+            heldout.write(frame.filter(self._held()))
 
     def _held(self) -> Any:
         """Whether a document is held out, as an expression."""

@@ -7,6 +7,7 @@ again elsewhere and comes to the same bytes.
 import json
 import os
 import re
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,13 +89,21 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
     address = cluster.ray_address or os.environ.get("RAY_ADDRESS", "local")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
+        _knock(address)
         ray.init(address, log_to_driver=False, logging_level="ERROR", **(OWN if address == "local" else {}))
-    except ConnectionError as error:
+    except OSError as error:
         raise RuntimeError(f"cluster.ray_address: {address}: {' '.join(str(error).split())}") from None
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """OSError where nobody listens at host:port; Ray itself would ask again for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit() and "://" not in address:
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _follow(ray: Any, spec: JobSpec) -> None:

@@ -102,8 +102,9 @@ TODAY = (
     F("today_dedup_memory", "cleaned_documents * dedup_document_memory", "B", "memory of dedup's last process"),
     F("today_dedup_disk", "clean_store + signatures + shingles + dedup_store + index_store", "B",
       "disk of that process"),
-    F("today_tokenizer_memory", "min(kept_documents, sample_mb * 1e6 / kept_document_bytes) * tokenizer_document_memory",
-      "B", "memory of tokenizer's sample"),
+    F("today_tokenizer_memory",
+      "min(kept_documents, sample_mb * 1e6 / kept_document_bytes) * tokenizer_document_memory", "B",
+      "memory of tokenizer's sample"),
     F("gathered", "2 * min(1, machines - 1)", "", "times that shared work moves once more, and back", shown=False),
     F("today_network",
       "warc_bytes + (1 + gathered) * (corpus_store + clean_store) + gathered * (signatures + shingles)"
