@@ -28,7 +28,7 @@ from mantus.storage.share import forget
 
 RETRIES = 10
 """How often a share begins again after its process, its worker or its node was lost."""
-OWN = {"num_cpus": num_processors(), "include_dashboard": False, "object_store_memory": 100 << 20}
+OWN: dict[str, Any] = {"num_cpus": num_processors(), "include_dashboard": False, "object_store_memory": 100 << 20}
 """A cluster of this machine's own. Shares go through the store, not through Ray, which needs little memory then."""
 SUFFIXES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
 
