@@ -7,6 +7,7 @@ again elsewhere and comes to the same bytes.
 import json
 import os
 import re
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,8 +28,9 @@ from mantus.storage.share import forget
 
 RETRIES = 10
 """How often a share begins again after its process, its worker or its node was lost."""
-OWN = {"num_cpus": num_processors(), "include_dashboard": False, "object_store_memory": 100 << 20}
+OWN: dict[str, Any] = {"num_cpus": num_processors(), "include_dashboard": False, "object_store_memory": 100 << 20}
 """A cluster of this machine's own. Shares go through the store, not through Ray, which needs little memory then."""
+KNOCK_S = 10
 SUFFIXES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
 
 
@@ -66,7 +68,7 @@ def make_on_ray(verb: str, settings: Body, cluster: Cluster) -> Manifest:
 
     def make(draft: Manifest) -> None:
         spec = plan(verb, task, settings, draft.key, cluster)
-        with ended_by_sigterm(), _connected(cluster) as ray:
+        with ended_by_sigterm(), _connected(cluster) as ray, ended_by_sigterm():  # again, since Ray takes the signal
             _follow(ray, spec)
         forget(open_store(settings["store"]), draft.key)
 
@@ -87,6 +89,7 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
         return
     address = cluster.ray_address or os.environ.get("RAY_ADDRESS", "local")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    _knock(address)
     try:
         ray.init(address, log_to_driver=False, logging_level="ERROR", **(OWN if address == "local" else {}))
     except ConnectionError as error:
@@ -95,6 +98,16 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """RuntimeError when nobody listens at host:port: Ray itself would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), KNOCK_S).close()
+        except OSError as error:
+            raise RuntimeError(f"cluster.ray_address: {address}: no Ray cluster answers there ({error})") from None
 
 
 def _follow(ray: Any, spec: JobSpec) -> None:
