@@ -5,6 +5,7 @@ again elsewhere and comes to the same bytes.
 """
 
 import json
+import logging
 import os
 import re
 import socket
@@ -91,7 +92,7 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     _knock(address)
     try:
-        ray.init(address, log_to_driver=False, logging_level="ERROR", **(OWN if address == "local" else {}))
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **(OWN if address == "local" else {}))
     except ConnectionError as error:
         raise RuntimeError(f"cluster.ray_address: {address}: {' '.join(str(error).split())}") from None
     try:
