@@ -279,12 +279,14 @@ def test_a_killed_driver_leaves_nothing_of_its_own_ray(folder: Path, tmp_path: P
     assert not psutil.wait_procs(family, 120)[1]
 
 
-def test_a_ray_cluster_that_is_not_there(tmp_path: Path, folder: Path):
-    ray.shutdown()
-    place = Cluster(executor="ray", ray_address="127.0.0.1:1")
-    settings = {"sources": [{"type": "jsonl", "path": str(folder / "0.jsonl")}], "store": str(tmp_path)}
-    with pytest.raises(RuntimeError, match=r"cluster\.ray_address: 127\.0\.0\.1:1"):
-        make("collect", "collect", settings, place)
+def test_a_ray_cluster_that_is_not_there_is_one_line(tmp_path: Path, folder: Path):
+    sources = json.dumps([{"type": "jsonl", "path": str(folder / "0.jsonl")}])
+    command = [sys.executable, "-m", "mantus.cli", "collect", "--sources", sources, "--store", str(tmp_path / "store")]
+    place = '{"executor": "ray", "ray_address": "127.0.0.1:1"}'
+    done = subprocess.run([*command, "--cluster", place], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.startswith("mantus: cluster.ray_address: 127.0.0.1:1: no Ray cluster answers there (")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_quantities():

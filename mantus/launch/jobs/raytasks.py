@@ -31,6 +31,7 @@ RETRIES = 10
 """How often a share begins again after its process, its worker or its node was lost."""
 OWN: dict[str, Any] = {"num_cpus": num_processors(), "include_dashboard": False, "object_store_memory": 100 << 20}
 """A cluster of this machine's own. Shares go through the store, not through Ray, which needs little memory then."""
+KNOCK_S = 10
 SUFFIXES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
 
 
@@ -68,7 +69,7 @@ def make_on_ray(verb: str, settings: Body, cluster: Cluster) -> Manifest:
 
     def make(draft: Manifest) -> None:
         spec = plan(verb, task, settings, draft.key, cluster)
-        with ended_by_sigterm(), _connected(cluster) as ray:
+        with ended_by_sigterm(), _connected(cluster) as ray, ended_by_sigterm():  # again, since Ray takes the signal
             _follow(ray, spec)
         forget(open_store(settings["store"]), draft.key)
 
@@ -89,10 +90,10 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
         return
     address = cluster.ray_address or os.environ.get("RAY_ADDRESS", "local")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    _knock(address)
     try:
-        _knock(address)
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **(OWN if address == "local" else {}))
-    except OSError as error:
+    except ConnectionError as error:
         raise RuntimeError(f"cluster.ray_address: {address}: {' '.join(str(error).split())}") from None
     try:
         yield ray
@@ -101,10 +102,13 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
 
 
 def _knock(address: str) -> None:
-    """OSError where nobody listens at host:port; Ray itself would ask again for minutes."""
-    host, _, port = address.rpartition(":")
-    if host and port.isdigit() and "://" not in address:
-        socket.create_connection((host, int(port)), timeout=10).close()
+    """RuntimeError when nobody listens at host:port: Ray itself would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), KNOCK_S).close()
+        except OSError as error:
+            raise RuntimeError(f"cluster.ray_address: {address}: no Ray cluster answers there ({error})") from None
 
 
 def _follow(ray: Any, spec: JobSpec) -> None:
