@@ -89,7 +89,7 @@ def test_the_corpus_has_parts_and_copies(alone: dict[str, Manifest]):
     assert alone["tokenize"].stats["documents"] == alone["dedup"].stats["documents"]
 
 
-@pytest.mark.parametrize("workers", [2, 7])
+@pytest.mark.parametrize("workers", [2, pytest.param(7, marks=pytest.mark.slow)])
 def test_workers(folder: Path, alone, tmp_path: Path, workers: int):
     same(walk(folder, tmp_path.as_uri(), workers=workers, threads=workers), alone)
 
@@ -252,6 +252,7 @@ class Reaper(threading.Thread):
                 self.killed[sign] += 1
 
 
+@pytest.mark.slow
 def test_tasks_of_ray_killed(folder: Path, alone, tmp_path: Path, cluster):
     reaper = Reaper(cluster, 4)
     reaper.start()

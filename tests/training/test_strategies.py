@@ -26,7 +26,7 @@ def alone(inputs: dict[str, str]) -> str:
 @pytest.mark.parametrize(
     "how",
     [
-        {"strategy": "ddp", "micro_tokens": 64, "recompute": True},
+        pytest.param({"strategy": "ddp", "micro_tokens": 64, "recompute": True}, marks=pytest.mark.slow),
         {"strategy": "fsdp2", "micro_tokens": 64},
         pytest.param({"strategy": "fsdp2", "replicas": 2}, marks=pytest.mark.slow),
         pytest.param({"strategy": "deepspeed", "zero_stage": 1}, marks=pytest.mark.slow),

@@ -64,6 +64,7 @@ def test_a_lost_process_of_two_leaves_the_checkpoint_to_go_on_from(inputs, tmp_p
     assert newest_step() >= 20
 
 
+@pytest.mark.slow
 def test_zero_s_checkpoints_are_for_as_many_processes(inputs, tmp_path: Path):
     long = {**ADAM, **{name: LONG[name] for name in ("steps", "checkpoint_every", "evaluate_every")}}
     here = {**inputs, "store": tmp_path.as_uri()}
