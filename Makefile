@@ -45,6 +45,7 @@ e2e-cluster: $(READY) ## of these the images' and the cluster's (needs root and 
 
 bench-data: $(READY) ## corpus building beside datatrove: cost, recall, precision (QUICK=--quick: whether it works)
 	$(BIN)/python -m benchmarks.data.run $(QUICK) --out benchmarks/results
+	test -n "$(QUICK)" || $(BIN)/python benchmarks/data/filter.py --out benchmarks/results
 	test -n "$(QUICK)" || $(BIN)/python -m benchmarks.data.table
 
 bench-training: $(READY) ## training speed beside transformers' Trainer, a plain loop and litgpt; writes benchmarks/results/training.json
