@@ -119,7 +119,7 @@ def tokenize(documents: Any, out: Path, workers: int, tokenizer: str) -> None:
     from datatrove.pipeline.tokens import DocumentTokenizer, DocumentTokenizerMerger
 
     read = JsonlReader(str(documents), glob_pattern="*.jsonl.gz")
-    # Its batches of 10,000 documents take 5 GB a process here; smaller ones cost no more time.
+    # Its batches of 10,000 documents take 5 GB a process here.
     encode = DocumentTokenizer(str(out / "pieces"), tokenizer, eos_token=END, seed=0, batch_size=1000)
     run([read, encode], out / "logs" / "1", workers, workers)
     merge = DocumentTokenizerMerger(str(out / "pieces"), str(out / "merged"), "tokens", seed=0, progress=False)
