@@ -150,8 +150,7 @@ def config_of(verb: str, made: dict[str, str], home: Path, workers: int) -> dict
         found["corpus"] = next(made[name] for name in ("dedup", "clean", "collect") if name in made)
     if verb == "tokenize":
         found["tokenizer"] = made["tokenizer"]
-    fields = PHASES[verb].config.model_fields
-    return {**found, **{name: workers for name in ("workers", "threads") if name in fields}}
+    return {**found, **({"workers": workers} if "workers" in PHASES[verb].config.model_fields else {})}
 
 
 def walk(megabytes: float, home: Path, workers: int, verbs: list[str]) -> dict[str, tuple[Peak, float]]:

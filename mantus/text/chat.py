@@ -72,6 +72,12 @@ def calls_of(message: Message) -> list[Call]:
     return found
 
 
+def calling(call: Call) -> Message:
+    """The assistant message that makes a call and says nothing else."""
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"role": "assistant", "content": None, "tool_calls": [{"type": "function", "function": function}]}
+
+
 _Piece = tuple[bool, str, bool]
 """(is a special token, text, is trained)"""
 

@@ -123,8 +123,9 @@ class Loop:
         scale = self.world / max(1.0, valid)
         loss = sum(self.strategy.backward(part, scale, part is passes[-1]) for part in passes)
         mean = total(loss, self.world) / self.world
-        norm = self.strategy.update(share, plan.clip, self._limit(mean))
-        self._judge(step, mean, norm)
+        limit = self._limit(mean)
+        norm = self.strategy.update(share, plan.clip, limit)
+        self._judge(step, mean, norm, limit)
         seconds = time.monotonic() - begin
         tokens = int(total(float(whole[0].numel()), self.world))
         self.speeds.append(tokens / seconds)
@@ -150,11 +151,11 @@ class Loop:
         spread = math.sqrt(sum((value - mean) ** 2 for value in values) / len(values))
         return mean + self.plan.skip_outliers * spread
 
-    def _judge(self, step: int, loss: float, norm: float) -> None:
+    def _judge(self, step: int, loss: float, norm: float, limit: float) -> None:
         """Count a step that was skipped as an outlier. RuntimeError where loss or gradient is not finite."""
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise RuntimeError(f"step {step}: loss {loss}, gradient norm {norm}: stopped before the update; lower lr")
-        if norm > self._limit(loss):
+        if norm > limit:
             self.skipped += 1
             console.say(f"step {step}: loss {loss:.3f}, gradient norm {norm:.3f}: an outlier, skipped")
         else:

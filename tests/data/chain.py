@@ -67,4 +67,4 @@ def walk(folder: Path, store: str, make: Make = here, **more: Any) -> dict[str, 
 
 if __name__ == "__main__":
     count = int(sys.argv[3])
-    walk(Path(sys.argv[1]), sys.argv[2], workers=count, threads=count)
+    walk(Path(sys.argv[1]), sys.argv[2], workers=count)

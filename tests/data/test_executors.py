@@ -53,7 +53,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def alone(folder: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Manifest]:
     """What one process makes that is never disturbed."""
-    return walk(folder, tmp_path_factory.mktemp("alone").as_uri(), workers=1, threads=1)
+    return walk(folder, tmp_path_factory.mktemp("alone").as_uri(), workers=1)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_the_corpus_has_parts_and_copies(alone: dict[str, Manifest]):
 
 @pytest.mark.parametrize("workers", [2, pytest.param(7, marks=pytest.mark.slow)])
 def test_workers(folder: Path, alone, tmp_path: Path, workers: int):
-    same(walk(folder, tmp_path.as_uri(), workers=workers, threads=workers), alone)
+    same(walk(folder, tmp_path.as_uri(), workers=workers), alone)
 
 
 def test_pods_of_an_indexed_job(folder: Path, alone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

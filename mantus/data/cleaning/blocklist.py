@@ -61,9 +61,7 @@ def read_blocklist(lines: Iterable[str], where: str) -> Blocklist:
         entry = re.sub(r"(^|\s)#.*", "", re.sub(r"^\s*(?:0\.0\.0\.0|127\.0\.0\.1|::1?)\s+", "", line)).strip()
         if not entry:
             continue
-        given = re.fullmatch(
-            r"(?i)(?:https?://)?(?:\*\.|\.)?((?:[^\s/?#:@.]+\.)*[^\s/?#:@.]+)\.?(?::\d+)?([/?#]\S*)?", entry
-        )
+        given = ENTRY.fullmatch(entry)
         if given is None:
             raise ValueError(f"{where}: {entry!r}: expected a domain or the beginning of a URL, one a line")
         host, path = given[1].lower(), given[2] or ""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mantus.text.calls import Call, check_call
-from mantus.text.chat import Message, calls_of
+from mantus.text.chat import Message, calling, calls_of
 
 Tools = list[dict[str, Any]]
 
@@ -54,7 +54,7 @@ def _spoilt(kind: str, before: list[Message], right: Message, tools: Tools, chan
     calls = calls_of(right)
     if kind == "needless call":
         asked = before[-1].get("role") == "user" and not calls
-        return _calling(_made_up(chance.choice(tools), before)) if asked else None
+        return calling(_made_up(chance.choice(tools), before)) if asked else None
     if not calls:
         return None
     if kind == "no call":
@@ -62,17 +62,12 @@ def _spoilt(kind: str, before: list[Message], right: Message, tools: Tools, chan
     call = calls[0]
     if kind == "other tool":
         others = [tool for tool in tools if tool["function"]["name"] != call.name]
-        return _calling(_made_up(chance.choice(others), before)) if others else None
+        return calling(_made_up(chance.choice(others), before)) if others else None
     changed = _with_a_wrong_argument(call, before, chance)
-    return _calling(changed) if changed is not None and not check_call(changed, tools) else None
+    return calling(changed) if changed is not None and not check_call(changed, tools) else None
 
 
 EXCUSES = ("I cannot do that.", "Done.", "I have no tool for that.", "Sure, it is done.")
-
-
-def _calling(call: Call) -> Message:
-    function = {"name": call.name, "arguments": call.arguments}
-    return {"role": "assistant", "content": None, "tool_calls": [{"type": "function", "function": function}]}
 
 
 def _made_up(tool: dict[str, Any], before: list[Message]) -> Call:

@@ -22,6 +22,7 @@ from mantus.data.conversations.values import INTEGERS, KINDS, Values, number
 from mantus.storage import ArtifactURI, Manifest, PhaseConfig, Reference, Work, execute
 from mantus.storage.phase import field_error
 from mantus.text.calls import Call, check_call, format_call, parse
+from mantus.text.chat import calling
 
 SHIPPED = Path(__file__).parent / "defaults" / "tools.yaml"
 Row = dict[str, Any]
@@ -200,12 +201,12 @@ class _Book:
 
     def _call(self, offered: list[Tool], tool: Tool, split: str) -> Exchange:
         request, call = self._ask(tool, split)
-        return "single" if len(offered) == 1 else "multiple", [_user(request), _calls(call)]
+        return "single" if len(offered) == 1 else "multiple", [_user(request), calling(call)]
 
     def _result(self, offered: list[Tool], tool: Tool, split: str) -> Exchange:
         request, call = self._ask(tool, split)
         result = self._outcome(tool["name"], call, split)
-        return "multi_turn", [_user(request), _calls(call), _result(result), _says(self._answer(tool, call, result))]
+        return "multi_turn", [_user(request), calling(call), _result(result), _says(self._answer(tool, call, result))]
 
     def _two_steps(self, offered: list[Tool], tool: Tool, split: str) -> Exchange:
         """Compute, or read, and put what came out into a file."""
@@ -217,7 +218,7 @@ class _Book:
         result = self._outcome(first["name"], call, split)
         write = Call("file_write", {"path": path, "content": result})
         done = self._outcome("file_write", write, split)
-        messages = [_user(begin + joint.format(path)), _calls(call), _result(result), _calls(write), _result(done)]
+        messages = [_user(begin + joint.format(path)), calling(call), _result(result), calling(write), _result(done)]
         return "two_steps", [*messages, _says(self._answer(by_name["file_write"], write, done))]
 
     def _irrelevance(self, offered: list[Tool], tool: Tool, split: str) -> Exchange:
@@ -341,11 +342,6 @@ def _user(text: str) -> Row:
 
 def _says(text: str) -> Row:
     return {"role": "assistant", "content": text}
-
-
-def _calls(call: Call) -> Row:
-    function = {"name": call.name, "arguments": call.arguments}
-    return {"role": "assistant", "content": None, "tool_calls": [{"type": "function", "function": function}]}
 
 
 def _result(text: str) -> Row:

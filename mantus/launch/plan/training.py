@@ -10,7 +10,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from mantus.launch.figures import machine
@@ -120,11 +119,12 @@ def measure(job: dict[str, Any]) -> float:
     from mantus.model.config import flops_per_token
     from mantus.model.transformer import Transformer, init_weights
     from mantus.training.objectives.loss import NextToken
+    from mantus.training.speed import dtype_of
     from mantus.training.strategies.optim import make_optimizers
 
     model = Transformer(resolve_size(job["size"], job["vocab_size"], **job["overrides"]))
     init_weights(model, job["seed"])
-    module = NextToken(model, torch.bfloat16 if in_half(job["dtype"]) else torch.float32, job["z_loss"])
+    module = NextToken(model, dtype_of(job["dtype"]), job["z_loss"])
     optimizers = make_optimizers(model, job["optimizer"], job["lr"], job["weight_decay"], job["embedding_lr"])
     rows = max(1, job["batch_tokens"] // job["seq_len"])
     ids = torch.randint(job["vocab_size"], (rows, job["seq_len"]))
@@ -137,13 +137,6 @@ def measure(job: dict[str, Any]) -> float:
             optimizer.zero_grad(set_to_none=True)
         times.append(time.process_time() - begin)
     return ids.numel() * flops_per_token(model.config, job["seq_len"]) / min(times)
-
-
-def in_half(dtype: str) -> bool:
-    """Whether a CPU computes in bfloat16 under this setting; training decides it the same way."""
-    file = Path("/proc/cpuinfo")
-    flags = file.read_text() if dtype == "auto" and file.is_file() else ""
-    return dtype == "bf16" or "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 if __name__ == "__main__":
