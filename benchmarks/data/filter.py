@@ -142,7 +142,7 @@ def cost(corpus: str, store: Path) -> dict[str, float]:
 
 def measure(settings: dict[str, Any]) -> dict[str, float]:
     """What `cost` runs."""
-    config = CleanConfig(rules=("gopher", "c4", "fineweb"), languages=(), replace_pii=False, **settings)
+    config = CleanConfig(rules=("gopher", "c4", "fineweb"), languages=(), replace_pii=False, workers=1, **settings)
     warm = {"text": "Models and tables are loaded here, before the clock starts.", "form": "prose", "lang": ""}
     judge(pl.DataFrame([warm]), config)
     before = resource.getrusage(resource.RUSAGE_SELF)

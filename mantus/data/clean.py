@@ -18,10 +18,13 @@ from mantus.data.cleaning.classifier import Classifier, read_classifier
 from mantus.data.cleaning.published import LineRules
 from mantus.data.cleaning.rules import C4, FineWeb, Gopher, Rule, RuleSet, first_reason
 from mantus.data.cleaning.score import PUBLISHED, QUALITY, Scoring, form, keep_signals, kept_signals, score
+from mantus.data.cleaning.spans import batches
 from mantus.data.corpus import part_paths, write_table
 from mantus.data.dedup.takedown import TAKEN_DOWN, Requests, read_list, requested, whole_text, with_copies
 from mantus.data.sources.resolve import Resolved
+from mantus.processes import apply_all, num_processors
 from mantus.storage import ArtifactURI, Manifest, PhaseConfig, Work, execute, fetch
+from mantus.storage.phase import RUNTIME
 from mantus.storage.share import gather, share
 
 KEPT, REJECTS, COUNTS, SIGNALS = "kept.parquet", "rejects.parquet", "counts.parquet", "signals.parquet"
@@ -29,6 +32,10 @@ KEPT, REJECTS, COUNTS, SIGNALS = "kept.parquet", "rejects.parquet", "counts.parq
 
 AUDIT_CHARACTERS = 2000
 """Characters of a rejected text that the audit shard keeps."""
+SLICE_BYTES = 4 << 20
+"""Bytes of text scored at once: its words, a row each, need some forty times as much memory."""
+PARTS_A_WORKER = 2
+"""With less to do a process is not worth its start."""
 
 
 class CleanConfig(PhaseConfig):
@@ -107,6 +114,8 @@ class CleanConfig(PhaseConfig):
     """Documents that must be in nothing made from now on: ids, URLs, sha256 of their texts as collected."""
     taken_down_list: str = ""
     """A file of such entries, one a line: a path, http(s)://, s3://. Dedup takes the same, and finds copies."""
+    workers: int = Field(default=0, ge=0, json_schema_extra=RUNTIME)
+    """Processes that clean at once (0 = one a processor, fewer for little text)."""
 
     @property
     def scoring(self) -> Scoring:
@@ -149,11 +158,12 @@ def _produce(work: Work, config: CleanConfig, listed: list[Resolved], blocked: l
     console.emit({"signals": "found" if kept else "made"})
     signals = part_paths(fetch(kept.uri)) if kept else [None] * len(parts)
     folders = [work.scratch / part.stem for part in parts]
+    mine = share(len(parts), work)
+    tasks = [(parts[n], signals[n], folders[n], config, refused, classifier) for n in mine]
+    workers = config.workers or min(num_processors(), len(tasks) // PARTS_A_WORKER)
     with console.progress("clean", work.manifests["corpus"].stats["bytes"] / 1e6, "MB") as bar:
-        for number in share(len(parts), work):
-            folders[number].mkdir(parents=True, exist_ok=True)
-            judged = _judged(parts[number], signals[number], folders[number], config, classifier)
-            bar.advance(_write_part(judged, folders[number], config, refused, signals[number] is not None))
+        for megabytes in apply_all(clean_part, tasks, workers, "clean"):
+            bar.advance(megabytes)
     gather(work, folders)
     if kept is None:
         keep_signals(config.scoring, [folder / SIGNALS for folder in folders])
@@ -195,20 +205,25 @@ def _classifier(work: Work) -> Classifier | None:
         raise ValueError(f"classifier: {work.manifests['classifier'].uri}: {error}") from None
 
 
-def _judged(part: Path, signals: Path | None, folder: Path, config: CleanConfig, classifier: Classifier | None) -> Any:
-    """The documents of a part with their signals and `drop_reason`, and `read`, the bytes of their texts.
+def clean_part(
+    part: Path, signals: Path | None, folder: Path, config: CleanConfig, refused: Refused, classifier: Classifier | None
+) -> float:
+    """Clean a part into `folder`; the MB of text read.
 
-    With the signals of an earlier run their texts are still as they were collected; else the signals are written.
+    With the signals of an earlier run its texts stay as they were collected until they are written; else the signals
+    are written too.
     """
     import polars as pl
 
-    before, columns = pl.read_parquet(part), config.scoring.columns
+    folder.mkdir(parents=True, exist_ok=True)
+    before = pl.read_parquet(part)
     if signals is None:
-        scored = score(before, config.scoring, classifier)
-        write_table(scored.select(columns).to_arrow(), folder / SIGNALS)
+        scored = pl.concat([score(rows, config.scoring, classifier) for rows in batches(before, SLICE_BYTES)])
+        write_table(scored.select(config.scoring.columns).to_arrow(), folder / SIGNALS)
     else:
         scored = before.with_columns(pl.read_parquet(signals))
-    return verdicts(scored.with_columns(read=before["text"].str.len_bytes()), config)
+    judged = verdicts(scored.with_columns(read=before["text"].str.len_bytes()), config)
+    return _write_part(judged, folder, config, refused, signals is not None)
 
 
 def _write_part(judged: Any, folder: Path, config: CleanConfig, refused: Refused, unformed: bool) -> float:

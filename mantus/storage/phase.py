@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
@@ -29,6 +30,7 @@ from mantus.storage.objects import Store, open_store
 
 PLUMBING = ("mantus.storage", "mantus.console", "mantus.processes")
 """Packages that move bytes but do not decide them: they stay out of code digests."""
+FILE_NAME = re.compile(r"[\w-]+(\.[\w-]+)+")
 
 
 class MadeElsewhere(Exception):
@@ -253,14 +255,36 @@ def _import_closure(module: str) -> dict[str, Path]:
 def _imported(module: str, path: Path) -> Iterator[str]:
     """Names that may be mantus modules; those that are not have no source."""
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_bytes())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: package.count(".") + 2 - node.level] if node.level else []
-            origin = ".".join([*above, *([node.module] if node.module else [])])
-            yield origin
-            yield from (f"{origin}.{alias.name}" for alias in node.names)
+    for level, origin, names in _read_source(path, path.stat().st_mtime_ns).imports:
+        above = package.split(".")[: package.count(".") + 2 - level] if level else []
+        whole = ".".join([*above, *([origin] if origin else [])])
+        yield from (f"{whole}.{name}" if whole else name for name in names)
+        if whole:
+            yield whole
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What a module's text says of others."""
+
+    imports: tuple[tuple[int, str, tuple[str, ...]], ...]
+    """Level, origin and names of each import; no origin for `import name`."""
+    strings: frozenset[str]
+    """Its constants that may be file names."""
+
+
+@cache
+def _read_source(path: Path, changed: int) -> _Source:
+    """Parsed once while its time of change is `changed`."""
+    nodes = list(ast.walk(ast.parse(path.read_bytes())))
+    whole = [(0, "", tuple(alias.name for alias in node.names)) for node in nodes if isinstance(node, ast.Import)]
+    parts = [
+        (node.level, node.module or "", tuple(alias.name for alias in node.names))
+        for node in nodes
+        if isinstance(node, ast.ImportFrom)
+    ]
+    constants = (node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    return _Source((*whole, *parts), frozenset(text for text in constants if FILE_NAME.fullmatch(text)))
 
 
 def _source(module: str) -> Path | None:
@@ -274,8 +298,7 @@ def _source(module: str) -> Path | None:
 
 
 def _data_files(path: Path) -> list[Path]:
-    strings = {node.value for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.Constant)}
-    names = (value for value in strings if isinstance(value, str) and re.fullmatch(r"[\w-]+(\.[\w-]+)+", value))
+    names = _read_source(path, path.stat().st_mtime_ns).strings
     beside = (path.with_name(name) for name in sorted(names))
     return [file for file in beside if file.suffix != ".py" and file.is_file()]
 

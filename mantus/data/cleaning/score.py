@@ -67,6 +67,7 @@ def score(frame: Any, scoring: Scoring, classifier: Classifier | None = None) ->
     """
     import polars as pl
 
+    columns = tuple(dict.fromkeys((*frame.columns, *scoring.columns)))
     frame = _normal(frame, scoring).with_row_index("row")
     frame = frame.with_columns(_languages(frame))
     own = frame if "mantus" in scoring.rules else frame.filter(pl.col("form") == "code")
@@ -82,7 +83,7 @@ def score(frame: Any, scoring: Scoring, classifier: Classifier | None = None) ->
         if "formed" in frame.columns:
             frame = frame.with_columns(text=pl.coalesce("formed", "text"))
     absent = [pl.lit(None, pl.Float64).alias(name) for name in scoring.columns if name not in frame.columns]
-    return frame.with_columns(absent).drop("row", "formed", "words", strict=False)
+    return frame.with_columns(absent).select(columns)
 
 
 def form(frame: Any, scoring: Scoring) -> Any:
