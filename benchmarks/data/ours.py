@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.data.measure import Cost, measured
-from mantus.data.clean import CleanConfig
 from mantus.data.corpus import part_paths
 
 RULES = ("gopher", "c4", "fineweb")
@@ -49,8 +48,8 @@ class Mantus:
     def end_to_end(self, archives: Path, tokenizer: str) -> dict[str, tuple[Cost, dict[str, Any]]]:
         """From web archives to token shards: each phase's cost, and what it made."""
         found = {"collect": self.collect(archives)}
-        rules = {"rules": RULES} if "rules" in CleanConfig.model_fields else {}
-        found["clean"] = self.phase("clean", corpus=found["collect"][1]["uri"], languages=(), **rules)
+        corpus = found["collect"][1]["uri"]
+        found["clean"] = self.phase("clean", corpus=corpus, languages=(), rules=RULES, workers=self.workers)
         found["dedup"] = self.dedup(found["clean"][1]["uri"])
         found["tokenize"] = self.tokenize(found["dedup"][1]["uri"], tokenizer)
         return found

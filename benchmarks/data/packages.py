@@ -77,6 +77,7 @@ def unpack(deb: Path, folder: Path) -> Path:
     """The folder with a package's files; unpacked where it is missing."""
     out = folder / deb.stem
     if not out.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)  # dpkg-deb makes one folder only
         temporary = out.with_name(out.name + ".part")
         subprocess.run(["dpkg-deb", "-x", deb, temporary], check=True)
         temporary.replace(out)

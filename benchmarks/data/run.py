@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmarks.data import rival, table
 from benchmarks.data.corpus import BENCH, Corpus, build
+from benchmarks.data.ids import differing
 from benchmarks.data.measure import Cost, measured
 from benchmarks.data.ours import Mantus, kept, limits
 from benchmarks.data.truth import Judgement, judge
@@ -134,6 +135,10 @@ class Bench:
         self.compared("tokenize", cost, own, self.corpus.bytes / 1e6, ">= 5")
         self.say("tokenize_datatrove_tokens", table.num_tokens(out / "merged"))
         self.say("tokenize_mantus_tokens", made["stats"]["tokens"])
+        corpus, shards = (Path(uri.removeprefix("file://")) for uri in (self.corpus.artifact, made["uri"]))
+        num, different = differing(corpus, shards, self.vocabulary(tokenizer))
+        self.say("tokenize_documents_beside_hugging_face", num)
+        self.say("tokenize_documents_with_other_ids", different, "", "<= 0")
 
     def tokenizer(self) -> str:
         """The URI of a tokenizer trained on the corpus; datatrove trains none."""

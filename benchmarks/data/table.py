@@ -35,6 +35,7 @@ OTHERS = {
     "dedup_default_recall_beyond_datatrove at J >= 0.8": "Recall at J >= 0.8 beyond datatrove's, default",
     "dedup_14x8_recall_beyond_datatrove of all planted": "Recall of all planted beyond datatrove's, 14 x 8",
     "dedup_threshold_0.5_recall_beyond_datatrove of all planted": "Recall of all planted beyond datatrove's, at 0.5",
+    "tokenize_documents_with_other_ids": "Documents whose ids are not those of the exported tokenizer, of all",
 }
 WHO = {
     "datatrove": "datatrove 14 x 8",
