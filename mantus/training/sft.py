@@ -3,9 +3,9 @@
 It does not know what the conversations teach.
 """
 
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mantus.model.base import imported
 from mantus.storage import ArtifactURI, Manifest, Work, execute
@@ -20,6 +20,15 @@ class SftConfig(TuningConfig):
     """Conversations (chatdata, tooldata)."""
     weights: list[float] = Field(default_factory=list)
     """For each of `data` the share of its rows to use; empty: all."""
+    pack: bool = False
+    """Fill rows of `seq_len` with whole conversations, best fit decreasing, instead of padding those of like length.
+    None is cut, and attention stays within each. Every step then has nearly `batch_tokens`, lengths mixed."""
+
+    @model_validator(mode="after")
+    def _packs(self) -> Self:
+        if self.pack and self.compile:
+            raise ValueError("pack: each batch has other lengths, for which compile would begin anew; not both")
+        return self
 
 
 def run(config: SftConfig) -> Manifest:
