@@ -53,6 +53,9 @@ class TrainingConfig(PhaseConfig):
     """For deepspeed: what is divided. 1: the optimiser; 2: gradients too; 3: weights too."""
     replicas: int = Field(default=1, ge=1, json_schema_extra=RUNTIME)
     """For fsdp2: groups of processes that each hold all shards (HSDP); a divisor of their number."""
+    tensor: int = Field(default=1, ge=1, json_schema_extra=RUNTIME)
+    """For fsdp2: processes that share each layer's matrices and work on the same rows (tensor parallel), for sizes
+    whose layers are too large for one; a divisor of the model's heads and of the processes of each replica."""
     micro_tokens: int = Field(default=0, ge=0, json_schema_extra=RUNTIME)
     """Tokens that a process works on at once; gradients of a larger share of the step add up (0: all at once)."""
     recompute: bool = Field(default=False, json_schema_extra=RUNTIME)
@@ -80,6 +83,11 @@ class TrainingConfig(PhaseConfig):
 
 class TuningConfig(TrainingConfig):
     """How to tune a model that is there, whatever the objective."""
+        if self.tensor > 1 and self.strategy != "fsdp2":
+            raise ValueError(f"tensor: {self.strategy} cannot share matrices; take strategy fsdp2")
+        if self.processes % (self.replicas * self.tensor):
+            each = self.processes // self.replicas
+            raise ValueError(f"tensor: {self.tensor} does not divide the {each} processes of each replica")
 
     model: ArtifactURI
     """The model to tune, as an artifact or as a Hugging Face directory of this machine (see `mantus import`); its
@@ -102,3 +110,5 @@ class TuningConfig(TrainingConfig):
         if self.lora_rank and self.optimizer == "muon":
             raise ValueError("lora_rank: muon is for whole matrices; train adapters with optimizer adamw")
         return self
+        if self.lora_rank and self.tensor > 1:
+            raise ValueError("lora_rank: adapters are not divided; leave tensor at 1")

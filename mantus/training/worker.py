@@ -72,7 +72,8 @@ def train(job: dict[str, Any], rank: int, world: int) -> None:
     store = open_store(job["store"]) if config["upload_checkpoints"] else None
     checkpoints = Checkpoints(Path(job["scratch"]) / "checkpoints", 2, store, f"checkpoint/{job['key']}")
     peak = peak_flops(dtype_of(config["dtype"]))
-    loop = Loop(strategy, model.config, plan, objective, checkpoints, rank, world, job["key"], peak)
+    tensor = config["tensor"] if world > 1 else 1
+    loop = Loop(strategy, model.config, plan, objective, checkpoints, rank, world, job["key"], peak, tensor)
     if rank == 0:
         with Trackers(Path(job["scratch"]) / "trackers", config["metrics_port"]) as trackers:
             loop.run(trackers, job["what"])
