@@ -68,6 +68,11 @@ class TrainingConfig(PhaseConfig):
     """Also keep checkpoints in the store, for machines that may vanish."""
     metrics_port: int = Field(default=0, ge=0, json_schema_extra=RUNTIME)
     """Serve Prometheus metrics of the first process at this port; 0: do not."""
+    mlflow: str = Field(default="", json_schema_extra=RUNTIME)
+    """Also log to the MLflow server at this URI (http://...); empty: do not. Needs mantus[mlflow]."""
+    wandb: str = Field(default="", json_schema_extra=RUNTIME)
+    """Also log to this Weights & Biases project, with WANDB_MODE=offline to files below WANDB_DIR; empty: do not.
+    Needs mantus[wandb]."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -78,16 +83,16 @@ class TrainingConfig(PhaseConfig):
             raise ValueError("skip_outliers: deepspeed knows a gradient's norm too late; take fsdp2, or 0")
         if self.processes % self.replicas:
             raise ValueError(f"replicas: {self.replicas} do not divide the {self.processes} processes")
-        return self
-
-
-class TuningConfig(TrainingConfig):
-    """How to tune a model that is there, whatever the objective."""
         if self.tensor > 1 and self.strategy != "fsdp2":
             raise ValueError(f"tensor: {self.strategy} cannot share matrices; take strategy fsdp2")
         if self.processes % (self.replicas * self.tensor):
             each = self.processes // self.replicas
             raise ValueError(f"tensor: {self.tensor} does not divide the {each} processes of each replica")
+        return self
+
+
+class TuningConfig(TrainingConfig):
+    """How to tune a model that is there, whatever the objective."""
 
     model: ArtifactURI
     """The model to tune, as an artifact or as a Hugging Face directory of this machine (see `mantus import`); its
@@ -109,6 +114,6 @@ class TuningConfig(TrainingConfig):
     def _adapts(self) -> Self:
         if self.lora_rank and self.optimizer == "muon":
             raise ValueError("lora_rank: muon is for whole matrices; train adapters with optimizer adamw")
-        return self
         if self.lora_rank and self.tensor > 1:
             raise ValueError("lora_rank: adapters are not divided; leave tensor at 1")
+        return self

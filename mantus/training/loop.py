@@ -16,6 +16,7 @@ from mantus import console
 from mantus.model.config import ModelConfig, flops_per_token
 from mantus.training.objectives.batches import in_passes
 from mantus.training.objectives.objective import Objective
+from mantus.training.speed import peak_memory
 from mantus.training.strategies.checkpoint import Checkpoints
 from mantus.training.strategies.distributed import largest, total
 from mantus.training.strategies.native import Strategy
@@ -72,9 +73,9 @@ class Loop:
     """Of the data and their order."""
     peak: float
     """FLOP/s that one process can reach (see speed.py)."""
-    history: list[dict[str, Any]] = field(default_factory=list)
     tensor: int = 1
     """Processes that work on the same rows, each with a share of the matrices."""
+    history: list[dict[str, Any]] = field(default_factory=list)
     recent: list[list[float]] = field(default_factory=list)
     """[loss, gradient norm] of the last steps that were taken."""
     skipped: int = 0
@@ -133,11 +134,13 @@ class Loop:
         tokens = int(total(float(whole[0].numel()), self.world)) // self.tensor
         self.speeds.append(tokens / seconds)
         mfu = tokens * flops_per_token(self.model, whole[0].shape[1]) / (seconds * self.peak * self.world)
-        bar.advance(1, f"loss {mean:.3f}  {tokens / seconds:,.0f} tokens/s  {mfu:.0%} MFU")
-        self._record(step, mean, norm, share, valid)
+        speed = f"{tokens / seconds:,.0f} tokens/s  {mfu:.0%} MFU  {waited / seconds:.0%} waiting for data"
+        bar.advance(1, f"loss {mean:.3f}  {speed}  {peak_memory() / 2**30:.1f} GiB")
+        self._record(step, mean, norm, share, valid / self.tensor)
         if trackers is not None:
-            speed = {"step_seconds": seconds, "data_wait_seconds": waited, "mfu": mfu}
-            row = {"loss": mean, "grad_norm": norm, "learning_rate": plan.lr * share, **speed}
+            row = {"loss": mean, "grad_norm": norm, "learning_rate": plan.lr * share, "step_seconds": seconds}
+            row |= {"data_wait_seconds": waited, "mfu": mfu, "tokens_per_second": tokens / seconds}
+            row |= {"peak_memory_bytes": peak_memory()}
             trackers.log(step, row, tokens)
 
     def _limit(self, loss: float) -> float:

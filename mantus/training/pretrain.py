@@ -16,6 +16,7 @@ from mantus.storage.phase import MadeElsewhere
 from mantus.storage.share import wait_for_commit
 from mantus.training.config import TrainingConfig
 from mantus.training.launch import train
+from mantus.training.services import check_services
 
 SHAPE = ("arch", "hidden_size", "intermediate_size", "num_layers", "num_heads", "num_kv_heads", "head_dim")
 """Fields of a model in which a base must agree with the size that is asked for."""
@@ -78,6 +79,7 @@ def _check_shape(config: PretrainConfig, base: Path) -> None:
 
 def run_job(work: Work, objective: str, config: TrainingConfig, tokenizer: str, base: str) -> dict[str, Any]:
     """Hand the work to the training processes; the stats that the first of them wrote."""
+    check_services(config)
     stats = work.scratch / "stats.json"
     stats.unlink(missing_ok=True)  # of a process that was killed
     job = {
