@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 RECIPE ?= recipes/laptop.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run serve agent compile images test e2e e2e-cluster bench-data bench-training readme lint type format clean scale
+.PHONY: help setup run serve agent compile images test e2e e2e-cluster bench-data bench-training gpu-check readme lint type format clean scale
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,8 +48,13 @@ bench-data: $(READY) ## corpus building beside datatrove: cost, recall, precisio
 	test -n "$(QUICK)" || $(BIN)/python benchmarks/data/filter.py --out benchmarks/results
 	test -n "$(QUICK)" || $(BIN)/python -m benchmarks.data.table
 
-bench-training: $(READY) ## training speed beside transformers' Trainer, a plain loop and litgpt; writes benchmarks/results/training.json
-	$(BIN)/python benchmarks/training/speed.py --out benchmarks/results
+bench-training: $(READY) ## training beside transformers' Trainer, a plain loop and litgpt; checkpoints, parity, schedules
+	$(BIN)/python benchmarks/training/speed.py $(QUICK) --out benchmarks/results
+	for part in checkpoints packing parity schedules; do \
+	  $(BIN)/python -m benchmarks.training.$$part $(QUICK) --out benchmarks/results || exit; done
+
+gpu-check: $(READY) ## GPU figures of training: precision, compile, FSDP2, DeepSpeed, MFU, checkpoints (needs CUDA)
+	$(BIN)/python -m benchmarks.training.gpu --out benchmarks/results
 
 scale: $(READY) ## plan 1T and 2T tokens by this machine's rates, simulate their shuffles; writes docs/scale.md
 	$(BIN)/python benchmarks/data/scale.py --measure --page docs/scale.md --out benchmarks/results

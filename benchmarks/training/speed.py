@@ -132,11 +132,13 @@ def main() -> None:
             done = subprocess.run(command, env=threads, stdout=subprocess.PIPE, text=True, check=True)
             speeds[name] = SEQ_LEN * ROWS / json.loads(done.stdout.splitlines()[-1])["median"]
             print(f"{name}: {speeds[name]:,.0f} tokens/s", file=sys.stderr)
-    show(speeds, flops_per_token(shape, SEQ_LEN), given.out)
+    command = [sys.executable, "-m", "benchmarks.training.breakdown", "--json", "--steps", "2" if given.quick else "6"]
+    done = subprocess.run(command, cwd=HERE.parent.parent, stdout=subprocess.PIPE, text=True, check=True)
+    show(speeds, flops_per_token(shape, SEQ_LEN), json.loads(done.stdout), given.out)
 
 
-def show(speeds: dict[str, float], flops: float, out: Path | None) -> None:
-    """One table, and the figures in `out`/training.json."""
+def show(speeds: dict[str, float], flops: float, shares: dict[str, float], out: Path | None) -> None:
+    """Two tables, and the figures in `out`/training.json. shares: kind of operation -> of a step's processor time."""
     import torch
 
     from mantus.training.speed import peak_flops
@@ -146,10 +148,14 @@ def show(speeds: dict[str, float], flops: float, out: Path | None) -> None:
     print("| | tokens/s | of that peak |\n|---|---:|---:|")
     for name, speed in speeds.items():
         print(f"| {name} | {speed:,.0f} | {speed * flops / peak:.0%} |")
+    print("\n| where an eager bf16 step of Mantus goes | of its processor time |\n|---|---:|")
+    for kind, share in shares.items():
+        print(f"| {kind} | {share:.0%} |")
     names = {name: re.sub(r"\W+", "_", name).strip("_").lower() for name in speeds}
     figures = [Figure(f"train_{names[name]}", round(speed), "tokens/s") for name, speed in speeds.items()]
     best = max(speeds[name] for name, _ in OURS)
     figures.append(Figure("train_share_of_peak", best * flops / peak, ""))
+    figures.append(Figure("train_share_in_matrix_products", shares["matrix products"], ""))
     rivals = {name: speed for name, speed in speeds.items() if not name.startswith("Mantus")}
     if default := [speed for name, speed in rivals.items() if "default" in name]:
         figures.append(Figure("train_over_trainer_default", best / default[0], "x", ">= 2.5"))

@@ -53,6 +53,9 @@ class TrainingConfig(PhaseConfig):
     """For deepspeed: what is divided. 1: the optimiser; 2: gradients too; 3: weights too."""
     replicas: int = Field(default=1, ge=1, json_schema_extra=RUNTIME)
     """For fsdp2: groups of processes that each hold all shards (HSDP); a divisor of their number."""
+    tensor: int = Field(default=1, ge=1, json_schema_extra=RUNTIME)
+    """For fsdp2: processes that share each layer's matrices and work on the same rows (tensor parallel), for sizes
+    whose layers are too large for one; a divisor of the model's heads and of the processes of each replica."""
     micro_tokens: int = Field(default=0, ge=0, json_schema_extra=RUNTIME)
     """Tokens that a process works on at once; gradients of a larger share of the step add up (0: all at once)."""
     recompute: bool = Field(default=False, json_schema_extra=RUNTIME)
@@ -65,6 +68,11 @@ class TrainingConfig(PhaseConfig):
     """Also keep checkpoints in the store, for machines that may vanish."""
     metrics_port: int = Field(default=0, ge=0, json_schema_extra=RUNTIME)
     """Serve Prometheus metrics of the first process at this port; 0: do not."""
+    mlflow: str = Field(default="", json_schema_extra=RUNTIME)
+    """Also log to the MLflow server at this URI (http://...); empty: do not. Needs mantus[mlflow]."""
+    wandb: str = Field(default="", json_schema_extra=RUNTIME)
+    """Also log to this Weights & Biases project, with WANDB_MODE=offline to files below WANDB_DIR; empty: do not.
+    Needs mantus[wandb]."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -75,6 +83,11 @@ class TrainingConfig(PhaseConfig):
             raise ValueError("skip_outliers: deepspeed knows a gradient's norm too late; take fsdp2, or 0")
         if self.processes % self.replicas:
             raise ValueError(f"replicas: {self.replicas} do not divide the {self.processes} processes")
+        if self.tensor > 1 and self.strategy != "fsdp2":
+            raise ValueError(f"tensor: {self.strategy} cannot share matrices; take strategy fsdp2")
+        if self.processes % (self.replicas * self.tensor):
+            each = self.processes // self.replicas
+            raise ValueError(f"tensor: {self.tensor} does not divide the {each} processes of each replica")
         return self
 
 
@@ -82,7 +95,8 @@ class TuningConfig(TrainingConfig):
     """How to tune a model that is there, whatever the objective."""
 
     model: ArtifactURI
-    """The model to tune; its tokenizer comes with it."""
+    """The model to tune, as an artifact or as a Hugging Face directory of this machine (see `mantus import`); its
+    tokenizer comes with it."""
     embedding_lr: float = Field(default=0.1, ge=0)
     """Learning rate of embeddings and norms, as a share of `lr`. Low, since Adam moves the rows of tokens that no
     answer holds as far as all others, and a model that has forgotten a token cannot copy it."""
@@ -100,4 +114,6 @@ class TuningConfig(TrainingConfig):
     def _adapts(self) -> Self:
         if self.lora_rank and self.optimizer == "muon":
             raise ValueError("lora_rank: muon is for whole matrices; train adapters with optimizer adamw")
+        if self.lora_rank and self.tensor > 1:
+            raise ValueError("lora_rank: adapters are not divided; leave tensor at 1")
         return self

@@ -16,6 +16,7 @@ from mantus import console
 from mantus.model.config import ModelConfig, flops_per_token
 from mantus.training.objectives.batches import in_passes
 from mantus.training.objectives.objective import Objective
+from mantus.training.speed import peak_memory
 from mantus.training.strategies.checkpoint import Checkpoints
 from mantus.training.strategies.distributed import largest, total
 from mantus.training.strategies.native import Strategy
@@ -72,6 +73,8 @@ class Loop:
     """Of the data and their order."""
     peak: float
     """FLOP/s that one process can reach (see speed.py)."""
+    tensor: int = 1
+    """Processes that work on the same rows, each with a share of the matrices."""
     history: list[dict[str, Any]] = field(default_factory=list)
     recent: list[list[float]] = field(default_factory=list)
     """[loss, gradient norm] of the last steps that were taken."""
@@ -112,14 +115,15 @@ class Loop:
 
     def _step(self, step: int, trackers: Trackers | None, bar: console.Progress) -> None:
         begin = time.monotonic()
-        whole = self.objective.batch(step, self.rank, self.world)
+        whole = self.objective.batch(step, self.rank // self.tensor, self.world // self.tensor)
         agree = partial(largest, world=self.world)
         passes = in_passes(whole, self.plan.micro_tokens, agree, self.objective.group)
         valid = total(self.objective.count(whole), self.world)
         waited = time.monotonic() - begin
         plan = self.plan
         share = learning_rate(step, plan.steps, plan.warmup, plan.schedule, plan.decay_share)
-        # The sum over the global count; times world because data parallelism averages gradients.
+        # The sum over the global count; times world because data parallelism averages gradients. With tensor
+        # parallelism fewer average, but the rows of a group are counted as often.
         scale = self.world / max(1.0, valid)
         loss = sum(self.strategy.backward(part, scale, part is passes[-1]) for part in passes)
         mean = total(loss, self.world) / self.world
@@ -127,14 +131,16 @@ class Loop:
         norm = self.strategy.update(share, plan.clip, limit)
         self._judge(step, mean, norm, limit)
         seconds = time.monotonic() - begin
-        tokens = int(total(float(whole[0].numel()), self.world))
+        tokens = int(total(float(whole[0].numel()), self.world)) // self.tensor
         self.speeds.append(tokens / seconds)
         mfu = tokens * flops_per_token(self.model, whole[0].shape[1]) / (seconds * self.peak * self.world)
-        bar.advance(1, f"loss {mean:.3f}  {tokens / seconds:,.0f} tokens/s  {mfu:.0%} MFU")
-        self._record(step, mean, norm, share, valid)
+        speed = f"{tokens / seconds:,.0f} tokens/s  {mfu:.0%} MFU  {waited / seconds:.0%} waiting for data"
+        bar.advance(1, f"loss {mean:.3f}  {speed}  {peak_memory() / 2**30:.1f} GiB")
+        self._record(step, mean, norm, share, valid / self.tensor)
         if trackers is not None:
-            speed = {"step_seconds": seconds, "data_wait_seconds": waited, "mfu": mfu}
-            row = {"loss": mean, "grad_norm": norm, "learning_rate": plan.lr * share, **speed}
+            row = {"loss": mean, "grad_norm": norm, "learning_rate": plan.lr * share, "step_seconds": seconds}
+            row |= {"data_wait_seconds": waited, "mfu": mfu, "tokens_per_second": tokens / seconds}
+            row |= {"peak_memory_bytes": peak_memory()}
             trackers.log(step, row, tokens)
 
     def _limit(self, loss: float) -> float:

@@ -3,10 +3,11 @@
 It does not know what the conversations teach.
 """
 
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from mantus.model.base import imported
 from mantus.storage import ArtifactURI, Manifest, Work, execute
 from mantus.training.config import TuningConfig
 from mantus.training.pretrain import run_job
@@ -19,12 +20,22 @@ class SftConfig(TuningConfig):
     """Conversations (chatdata, tooldata)."""
     weights: list[float] = Field(default_factory=list)
     """For each of `data` the share of its rows to use; empty: all."""
+    pack: bool = False
+    """Fill rows of `seq_len` with whole conversations, best fit decreasing, instead of padding those of like length.
+    None is cut, and attention stays within each. Every step then has nearly `batch_tokens`, lengths mixed."""
+
+    @model_validator(mode="after")
+    def _packs(self) -> Self:
+        if self.pack and self.compile:
+            raise ValueError("pack: each batch has other lengths, for which compile would begin anew; not both")
+        return self
 
 
 def run(config: SftConfig) -> Manifest:
     """Tune, or find the model already tuned from these inputs."""
     if config.weights and len(config.weights) != len(config.data):
         raise ValueError(f"sft.weights: {len(config.weights)} weights for {len(config.data)} data sets")
+    config = config.model_copy(update={"model": imported(config.model, config.store)})
 
     def produce(work: Work) -> dict[str, Any]:
         folder = str(work.inputs["model"])

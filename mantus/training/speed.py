@@ -1,5 +1,10 @@
-"""The precision of matrix products here, and what a large one reaches: the yardstick of MFU. It knows no models."""
+"""The precision of matrix products here, what a large one reaches (the yardstick of MFU), and memory.
 
+It knows no models.
+"""
+
+import resource
+import sys
 import time
 from pathlib import Path
 
@@ -31,3 +36,11 @@ def peak_flops(dtype: torch.dtype) -> float:
             torch.cuda.synchronize()
         times.append(time.perf_counter() - begin)
     return 2 * side**3 / min(times[1:])
+
+
+def peak_memory() -> int:
+    """Bytes that this process has had at most: on its accelerator where there is one, else of the machine."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024  # macOS counts bytes, Linux KiB

@@ -24,6 +24,7 @@ from mantus.training.launch import FAILED
 from mantus.training.loop import Loop, Plan
 from mantus.training.objectives.lora import adapt, merged, save_adapter
 from mantus.training.objectives.objective import make_objective
+from mantus.training.services import open_services
 from mantus.training.speed import dtype_of, peak_flops
 from mantus.training.strategies.checkpoint import Checkpoints
 from mantus.training.strategies.distributed import join, shutdown_distributed
@@ -72,9 +73,11 @@ def train(job: dict[str, Any], rank: int, world: int) -> None:
     store = open_store(job["store"]) if config["upload_checkpoints"] else None
     checkpoints = Checkpoints(Path(job["scratch"]) / "checkpoints", 2, store, f"checkpoint/{job['key']}")
     peak = peak_flops(dtype_of(config["dtype"]))
-    loop = Loop(strategy, model.config, plan, objective, checkpoints, rank, world, job["key"], peak)
+    tensor = config["tensor"] if world > 1 else 1
+    loop = Loop(strategy, model.config, plan, objective, checkpoints, rank, world, job["key"], peak, tensor)
     if rank == 0:
-        with Trackers(Path(job["scratch"]) / "trackers", config["metrics_port"]) as trackers:
+        services = open_services(config, job["what"], job["key"])
+        with Trackers(Path(job["scratch"]) / "trackers", config["metrics_port"], services) as trackers:
             loop.run(trackers, job["what"])
     else:
         loop.run(None, job["what"])

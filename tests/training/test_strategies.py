@@ -72,6 +72,8 @@ def test_passes_have_all_rows_once_and_are_as_many_everywhere():
         ({"strategy": "fsdp2"}, "muon needs whole"),
         ({"strategy": "deepspeed", "optimizer": "adamw", "skip_outliers": 6}, "skip_outliers"),
         ({"processes": 3, "replicas": 2}, "do not divide"),
+        ({"processes": 2, "tensor": 2}, "tensor: ddp cannot share matrices"),
+        ({"processes": 2, "tensor": 4, "strategy": "fsdp2", "optimizer": "adamw"}, "does not divide the 2 processes"),
     ],
 )
 def test_what_cannot_be_together_is_said_in_one_line(values: dict[str, Any], said: str):

@@ -11,7 +11,7 @@ from typing import Any
 
 from mantus.launch.flags import Parser
 from mantus.launch.phases import PHASES, parse_config
-from mantus.launch.plan import corpus, training
+from mantus.launch.plan import corpus, memory, training
 from mantus.launch.plan.arithmetic import Formula, Input, Line, evaluate, explain, read_amount, show
 from mantus.launch.plan.rates import MEANINGS, Rates, assumed, find_rates, of_artifact
 from mantus.launch.recipe import check_recipe, load_recipe
@@ -101,6 +101,10 @@ def plan_corpus(tokens: float, inputs: dict[str, Input], prices: dict[str, float
 
 
 def _pretraining(trained: training.Training, given: argparse.Namespace) -> Plan:
+    """The plan of a recipe's pretraining. ValueError when a process needs more memory than its device has."""
+    device_bytes = GIB * (given.device_gib or given.memory_gib / trained.config["processes"])
+    known = {name: item.value for name, item in trained.inputs().items()}
+    memory.check(known | {line.formula.name: line.value for line in evaluate(training.FORMULAS, known)}, device_bytes)
     rate = training.speed(trained, read_amount(given.flops, "--flops") if given.flops else 0.0)
     devices = Input("devices", given.devices, "", "devices of that speed", "flag --devices")
     inputs = {**trained.inputs(), "flops_per_s": rate, "devices": devices}
@@ -229,6 +233,7 @@ def _parser(summary: str) -> Parser:
     add("--assume", action="append", default=[], metavar="NAME=VALUE", help="any input; --explain lists them")
     add("--price", action="append", default=[], metavar="NAME=VALUE", help=f"one of {', '.join(corpus.PRICES)}")
     add("--flops", default="", help="FLOP/s that a device sustains (default: a few steps are measured here)")
+    add("--device-gib", type=_positive, default=0, help="its memory (default: the machine's, divided among processes)")
     add("--devices", type=_positive, default=1, help="devices that pretrain (default %(default)s)")
     add("--explain", action="store_true", help="print the arithmetic behind every number")
     add("--json", action="store_true", help="print everything as JSON")

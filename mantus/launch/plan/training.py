@@ -1,4 +1,4 @@
-"""The cost of pretraining as formulas: parameters, FLOPs, memory that grows with the model, time.
+"""The cost of pretraining as formulas: parameters, FLOPs, memory of each process, time.
 
 It knows a recipe's `pretrain` section and the shape of models; the speed is given, or measured by a few real steps.
 """
@@ -14,6 +14,7 @@ from typing import Any
 
 from mantus.launch.figures import machine
 from mantus.launch.phases import parse_config
+from mantus.launch.plan import memory
 from mantus.launch.plan.arithmetic import Formula, Input
 from mantus.model.config import ModelConfig, count_params, matmul_params, resolve_size
 from mantus.processes import child_environment, num_processors, run_child
@@ -29,12 +30,7 @@ FORMULAS = (
       "FLOPs of a token, forward and backward"),
     F("flops", "pretrain_tokens * flops_per_token", "FLOP", "FLOPs in all"),
     F("tokens_per_parameter", "pretrain_tokens / parameters", "", "tokens for each parameter (20: compute-optimal)"),
-    F("weight_memory", "parameters * 4", "B", "weights (float32)", shown=False),
-    F("gradient_memory", "parameters * 4", "B", "gradients", shown=False),
-    F("optimizer_memory", "4 * muon_parameters + 8 * (parameters - muon_parameters)", "B",
-      "optimiser: one moment with Muon, two with AdamW", shown=False),
-    F("state_memory", "weight_memory + gradient_memory + optimizer_memory", "B",
-      "memory of each process without activations"),
+    *memory.FORMULAS,
     F("model_store", "parameters * 4", "B", "the model (safetensors, float32)"),
 )  # fmt: skip
 ETA = F("pretrain_h", "flops / (flops_per_s * devices) / 3600", "h", "hours")
@@ -62,6 +58,7 @@ class Training:
             "head_dim": (self.shape.head_dim, "width of a head"),
         }
         found += [Input(name, value, "", text, f"size {self.size}") for name, (value, text) in facts.items()]
+        found += memory.inputs(self.shape, self.config)
         return {item.name: item for item in found}
 
 

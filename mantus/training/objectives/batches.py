@@ -14,7 +14,7 @@ from mantus.training.objectives.loss import IGNORE
 
 Batch = tuple[Tensor, ...]
 """ids [B, T] and targets [B, T], int64; targets are IGNORE where nothing is to be learnt. What else a loss needs of
-each row, [B], may follow."""
+each row, [B], or position, [B, T], may follow."""
 
 
 def in_passes(batch: Batch, micro_tokens: int, agree: Callable[[int], int], group: int = 1) -> list[Batch]:
@@ -119,12 +119,15 @@ class Conversations:
 
     def _plan(self, epoch: int) -> list[list[int]]:
         if epoch not in self._epochs:
-            chance = np.random.default_rng([self.seed, epoch])
-            jitter = chance.random(len(self.rows))
-            by_length = sorted(range(len(self.rows)), key=lambda i: (len(self.rows[i][0]) // 16, jitter[i]))
-            batches = list(self._fill(by_length))
-            self._epochs[epoch] = [batches[index] for index in chance.permutation(len(batches))]
+            self._epochs[epoch] = self._batches(np.random.default_rng([self.seed, epoch]))
         return self._epochs[epoch]
+
+    def _batches(self, chance: np.random.Generator) -> list[list[int]]:
+        """Numbers of the rows of each batch of an epoch."""
+        jitter = chance.random(len(self.rows))
+        by_length = sorted(range(len(self.rows)), key=lambda i: (len(self.rows[i][0]) // 16, jitter[i]))
+        batches = list(self._fill(by_length))
+        return [batches[index] for index in chance.permutation(len(batches))]
 
     def _fill(self, order: list[int]) -> Iterator[list[int]]:
         batch: list[int] = []

@@ -59,11 +59,25 @@ class NextToken(nn.Module):
         self.inner.compute_dtype = dtype
         self.dtype, self.z_loss = dtype, z_loss
 
-    def forward(self, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
-        """Sum of the loss over targets that are not IGNORE."""
-        x_BTD = self.inner.hidden(ids_BT)
+    def forward(self, ids_BT: Tensor, targets_BT: Tensor, documents_BT: Tensor | None = None) -> Tensor:
+        """Sum of the loss over targets that are not IGNORE.
+
+        documents_BT: numbers the documents of each row, one behind another; attention and positions stay within each.
+        """
+        apart = (None, None) if documents_BT is None else by_documents(documents_BT)
+        x_BTD = self.inner.hidden(ids_BT, *apart)
         flat = x_BTD.reshape(-1, x_BTD.shape[-1])
         loss: Tensor = LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
             flat, self.inner.lm_head.weight, targets_BT.reshape(-1), self.dtype, self.z_loss
         )
         return loss
+
+
+def by_documents(documents_BT: Tensor) -> tuple[Tensor, list[int]]:
+    """Positions [B, T] within each document, and the documents' lengths in the order of the flattened rows."""
+    begins = torch.ones_like(documents_BT, dtype=torch.bool)
+    begins[:, 1:] = documents_BT[:, 1:] != documents_BT[:, :-1]
+    at = begins.flatten().nonzero().squeeze(1)
+    lengths = torch.diff(at, append=at.new_tensor([begins.numel()]))
+    positions = torch.arange(begins.numel(), device=at.device) - at.repeat_interleave(lengths)
+    return positions.view(begins.shape), lengths.tolist()

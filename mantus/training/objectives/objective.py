@@ -20,6 +20,7 @@ from mantus.text.chat import render
 from mantus.text.tokenizer import Tokenizer
 from mantus.training.objectives.batches import Batch, Conversations, Row, Sequences
 from mantus.training.objectives.loss import IGNORE, NextToken
+from mantus.training.objectives.packing import Packed
 from mantus.training.objectives.preference import Pairs, Preference, RowPair
 from mantus.training.speed import dtype_of
 
@@ -82,7 +83,8 @@ def _tuning(job: dict[str, Any], module: NextToken, tokenizer: Tokenizer) -> Obj
     rows, dropped = _conversations(job["data"], "train.jsonl", config["weights"], tokenizer, config["seq_len"])
     if not rows:
         raise ValueError(f"data: no conversation fits into {config['seq_len']} tokens")
-    source = Conversations(rows, config["batch_tokens"], config["seed"], tokenizer.eot_id)
+    batches = (config["batch_tokens"], config["seed"], tokenizer.eot_id)
+    source = Packed(rows, config["seq_len"], *batches) if config["pack"] else Conversations(rows, *batches)
     held, _ = _conversations(job["data"], "heldout.jsonl", [], tokenizer, config["seq_len"])
     notes = {"conversations": len(rows), "too_long": dropped, "trained_tokens": sum(sum(t) for _, t in rows)}
     console.say(f"{job['what']}: {len(rows):,} conversations, {source.steps_per_epoch:,} steps an epoch")

@@ -28,6 +28,7 @@ from torch.utils._pytree import tree_map_only
 from mantus.model.transformer import Transformer
 from mantus.training.objectives.batches import Batch
 from mantus.training.strategies.optim import make_optimizers
+from mantus.training.strategies.tensor import check, clip, divide
 
 
 class Strategy(Protocol):
@@ -94,14 +95,17 @@ class Replicas:
 
     def update(self, share: float, clip: float, limit: float) -> float:
         """See Strategy."""
-        norm = nn.utils.clip_grad_norm_(self.module.parameters(), clip)
-        value = float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+        value = self._clip(clip)
         set_rates(self.optimizers, self.peaks, share)
         for optimizer in self.optimizers:
             if value <= limit:  # NaN is not
                 optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         return value
+
+    def _clip(self, most: float) -> float:
+        norm = nn.utils.clip_grad_norm_(self.module.parameters(), most)
+        return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
     def loss(self, batch: Batch) -> float:
         """See Strategy."""
@@ -134,24 +138,32 @@ class Replicas:
 
 
 class Shards(Replicas):
-    """Each process keeps a shard of every layer's weights, gradients and optimiser, and gathers a layer to use it."""
+    """Each process keeps a shard of every layer's weights, gradients and optimiser, and gathers a layer to use it.
+
+    replicas: groups that each hold all shards.  tensor: processes that share each layer's matrices (tensor.py).
+    """
 
     def __init__(
         self,
         module: Any,
         make: Callable[[nn.Module], list[torch.optim.Optimizer]],
         replicas: int = 1,
+        tensor: int = 1,
         compiled: bool = False,
     ) -> None:
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-        world = dist.get_world_size()
-        shape, names = ((replicas, world // replicas), ("replica", "shard")) if replicas > 1 else ((world,), ("shard",))
-        mesh = init_device_mesh(device().type, shape, mesh_dim_names=names)
+        shape = {"replica": replicas, "shard": dist.get_world_size() // (replicas * tensor), "tensor": tensor}
+        kept = {name: size for name, size in shape.items() if size > 1 or name == "shard"}
+        whole = init_device_mesh(device().type, tuple(kept.values()), mesh_dim_names=tuple(kept))
+        mesh = whole[("replica", "shard") if replicas > 1 else "shard"] if tensor > 1 else whole
+        self.tensor_mesh = whole["tensor"] if tensor > 1 else None
         policy = MixedPrecisionPolicy(
             param_dtype=None if module.dtype == torch.float32 else module.dtype, reduce_dtype=torch.float32
         )
         for layer in module.inner.model.layers:
+            if self.tensor_mesh is not None:
+                divide(layer, self.tensor_mesh)
             if compiled:
                 layer.compile()
             fully_shard(layer, mesh=mesh, mp_policy=policy)
@@ -164,6 +176,11 @@ class Shards(Replicas):
     def _accumulating(self, last: bool) -> Any:
         self.module.set_requires_gradient_sync(last)  # fully_shard has added it
         return nullcontext()
+
+    def _clip(self, most: float) -> float:
+        if self.tensor_mesh is None:
+            return super()._clip(most)
+        return clip(list(self.module.parameters()), most, self.tensor_mesh)
 
 
 def make_strategy(module: Any, config: dict[str, Any]) -> Strategy:
@@ -178,7 +195,8 @@ def make_strategy(module: Any, config: dict[str, Any]) -> Strategy:
     if not dist.is_initialized() or config["strategy"] == "ddp":
         return Replicas(module, optimizers(model), config["compile"])
     if config["strategy"] == "fsdp2":
-        return Shards(module, optimizers, config["replicas"], config["compile"])
+        check(model.config, config["tensor"])
+        return Shards(module, optimizers, config["replicas"], config["tensor"], config["compile"])
     from mantus.training.strategies.zero import Zero
 
     return Zero(module, optimizers(model)[0], config["zero_stage"], config["clip"])
