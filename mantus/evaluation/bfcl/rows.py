@@ -1,0 +1,90 @@
+"""Official rows of the Berkeley function calling leaderboard -> cases, and the tools that are offered in each.
+
+It knows the files of bfcl-eval's data folder (`pip install --no-deps bfcl-eval` brings them), not how answers are
+judged or models asked.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mantus.evaluation.bfcl.rules import Function, Truth
+
+NON_LIVE = ("simple_python", "multiple", "parallel", "parallel_multiple", "irrelevance")
+LIVE = (
+    "live_simple",
+    "live_multiple",
+    "live_parallel",
+    "live_parallel_multiple",
+    "live_irrelevance",
+    "live_relevance",
+)
+CATEGORIES = (*NON_LIVE, *LIVE)
+"""Those with one turn and calls in Python; the others need parsers of other languages, or the leaderboard's APIs."""
+JSON_TYPES = {"dict": "object", "float": "number", "tuple": "array", "any": "string"}
+KEPT = ("description", "enum", "default")
+NAME = re.compile(r"[^a-zA-Z0-9_-]")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One row: a request, the functions on offer in the leaderboard's form, and the calls that are right."""
+
+    id: str
+    category: str
+    messages: list[dict[str, Any]]
+    functions: list[Function]
+    truths: list[Truth]
+
+
+def read_cases(folder: Path, categories: Sequence[str] = CATEGORIES, most: int = 0) -> list[Case]:
+    """The cases of a data folder, `most` of each category (0: all). ValueError names what is not there."""
+    cases: list[Case] = []
+    for category in categories:
+        if category not in CATEGORIES:
+            raise ValueError(f"bfcl: no category {category!r} is scored; there are {', '.join(CATEGORIES)}")
+        found = sorted(folder.glob(f"BFCL_v*_{category}.json"))
+        if not found:
+            raise ValueError(f"bfcl: {folder}: no BFCL_v4_{category}.json; pip install --no-deps bfcl-eval brings it")
+        answers = folder / "possible_answer" / found[-1].name
+        truths = {row["id"]: row["ground_truth"] for row in _rows(answers)} if answers.is_file() else {}
+        rows = _rows(found[-1])
+        cases += [
+            Case(row["id"], category, row["question"][0], row["function"], truths.get(row["id"], []))
+            for row in (rows[:most] if most else rows)
+        ]
+    return cases
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def offer(case: Case) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """The functions in OpenAI's shape, and their names as sent -> official names.
+
+    Every letter that OpenAI's API refuses in a name, such as the dot, is sent as an underscore.
+    """
+    tools, names = [], {}
+    for function in case.functions:
+        name = NAME.sub("_", function["name"])[:64]
+        names[name] = function["name"]
+        parameters = json_schema(function["parameters"])
+        shown = {"name": name, "description": function.get("description", ""), "parameters": parameters}
+        tools.append({"type": "function", "function": shown})
+    return tools, names
+
+
+def json_schema(shape: dict[str, Any]) -> dict[str, Any]:
+    """The leaderboard's types as JSON Schema: dict -> object, float -> number, tuple -> array, any -> string."""
+    kind = JSON_TYPES.get(shape.get("type", "string"), shape.get("type", "string"))
+    found: dict[str, Any] = {"type": kind, **{name: shape[name] for name in KEPT if name in shape}}
+    if kind == "object":
+        found["properties"] = {name: json_schema(inner) for name, inner in shape.get("properties", {}).items()}
+        found["required"] = list(shape.get("required", ()))
+    if kind == "array":
+        found["items"] = json_schema(shape.get("items") or {"type": "string"})
+    return found
