@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "agent": "talk to the agent, or ask it one question",
     "gc": "remove half-written artifacts from a store",
     "compile": "write the pipelines as KFP IR YAML and as objects for `kubectl apply`",
+    "compare": "put evaluations side by side in one page, with intervals",
     "lm-eval": "lm-evaluation-harness with `--model mantus` known to it",
 }
 
@@ -73,6 +74,7 @@ def _commands() -> dict[str, Callable[[list[str]], int]]:
         "agent": _agent,
         "gc": _gc,
         "compile": _compile,
+        "compare": _compare,
         "lm-eval": _lm_eval,
     }
 
@@ -236,6 +238,23 @@ def _compile(words: list[str]) -> int:
 
     for path in compile_pipelines(Path(given.out), given.image, given.pinned, given.namespace):
         print(path)
+    return 0
+
+
+def _compare(words: list[str]) -> int:
+    """Write the page; print the table."""
+    from mantus.launch.flags import Parser
+    from mantus.report.compare import compare, read_run, text
+
+    parser = Parser("mantus compare", description=COMMANDS["compare"])
+    parser.add_argument(
+        "runs", nargs="+", metavar="[NAME=]URI", help="evaluations, the first one is what others differ from"
+    )
+    parser.add_argument("--out", default="compare.html", help="the page (default %(default)s)")
+    given = parser.parse_args(words)
+    runs = [read_run(word) for word in given.runs]
+    Path(given.out).write_text(compare(runs), encoding="utf-8")
+    print(text(runs))
     return 0
 
 

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mantus.data.conversations.bfcl import CATEGORIES, Case, read_cases
 from mantus.data.conversations.pythonic import read_calls
-from mantus.evaluation.bfcl.rows import CATEGORIES, Case, read_cases
 from mantus.evaluation.bfcl.rules import judge
 from mantus.launch.figures import Figure, record, table
 from mantus.text.calls import Call

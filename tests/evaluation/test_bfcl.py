@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from mantus.data.conversations.bfcl import CATEGORIES, offer, read_cases
 from mantus.data.conversations.pythonic import read_calls
 from mantus.evaluation.bfcl.ask import NO_CALL, WAYS, ask, ask_directory
-from mantus.evaluation.bfcl.rows import CATEGORIES, offer, read_cases
 from mantus.evaluation.bfcl.rules import judge
 from mantus.storage import fetch
 from mantus.text.calls import Call, check_call

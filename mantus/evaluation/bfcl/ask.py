@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from mantus import console
-from mantus.evaluation.bfcl.rows import Case, offer
+from mantus.data.conversations.bfcl import Case, offer
 from mantus.evaluation.bfcl.rules import Verdict, judge
 from mantus.text.calls import Call
 

@@ -11,11 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mantus.data.conversations.bfcl import Function, Truth
 from mantus.text.calls import Call
 
-Function = dict[str, Any]
-Truth = dict[str, dict[str, list[Any]]]
-"""One expected call: its name -> argument -> the values that are right."""
 TYPES: dict[str, type] = {
     "string": str,
     "integer": int,

@@ -4,15 +4,24 @@ It knows the files of bfcl-eval's data folder (`pip install --no-deps bfcl-eval`
 judged or models asked.
 """
 
+import hashlib
 import json
 import re
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mantus.evaluation.bfcl.rules import Function, Truth
+from mantus.data.sources.cache import cache_folder, cached
+from mantus.data.sources.resolve import resolve
+from mantus.data.sources.source import Source
 
+Function = dict[str, Any]
+"""A function on offer, in the leaderboard's form."""
+Truth = dict[str, dict[str, list[Any]]]
+"""One expected call: its name -> argument -> the values that are right; "" among them: it may be left out."""
+MEMBERS = "bfcl_eval/data/"
 NON_LIVE = ("simple_python", "multiple", "parallel", "parallel_multiple", "irrelevance")
 LIVE = (
     "live_simple",
@@ -40,6 +49,24 @@ class Case:
     truths: list[Truth]
 
 
+def data_folder(place: str, where: str) -> Path:
+    """The data folder at a path, or of a release: `pypi:bfcl-eval==<version>`, fetched once and kept.
+
+    ValueError names `where` for a folder that is not there.
+    """
+    if not place.startswith("pypi:"):
+        if not Path(place).is_dir():
+            raise ValueError(f"{where}: {place}: no such folder; give one, or pypi:bfcl-eval==<version>")
+        return Path(place)
+    wheel = Source(type="text", path=f"{place.rstrip('/')}/{MEMBERS}*", kind="wheel")
+    with cached("bfcl", place, "data") as (folder, is_new):
+        if is_new:
+            (file,) = resolve(wheel, where).fetch()
+            with zipfile.ZipFile(file.path) as archive:
+                archive.extractall(folder, [name for name in archive.namelist() if name.startswith(MEMBERS)])
+    return cache_folder("bfcl", place, "data") / MEMBERS
+
+
 def read_cases(folder: Path, categories: Sequence[str] = CATEGORIES, most: int = 0) -> list[Case]:
     """The cases of a data folder, `most` of each category (0: all). ValueError names what is not there."""
     cases: list[Case] = []
@@ -57,6 +84,12 @@ def read_cases(folder: Path, categories: Sequence[str] = CATEGORIES, most: int =
             for row in (rows[:most] if most else rows)
         ]
     return cases
+
+
+def digest_of(cases: Sequence[Case]) -> str:
+    """A fingerprint of cases, for an artifact's key."""
+    text = "".join(json.dumps([case.id, case.messages, case.functions, case.truths]) for case in cases)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
