@@ -1,4 +1,4 @@
-"""lm-eval's own tasks run unmodified on a mirrored folder, offline, and our model scores what lm-eval's hf model does."""
+"""lm-eval's own tasks run unmodified on a mirrored folder, offline; our model scores what lm-eval's hf does."""
 
 import json
 from pathlib import Path
@@ -47,10 +47,11 @@ def test_scores_are_those_of_lm_evals_own_model(inputs, trained, folder: Path, t
 
 @pytest.mark.slow
 def test_the_whole_of_mmlu(inputs, trained, tmp_path: Path):
+    import lm_eval
     from lm_eval.tasks import TaskManager
 
     names = {name.removeprefix("mmlu_") for name in TaskManager().all_tasks if name.startswith("mmlu_")}
-    listed = Path(__import__("lm_eval").__file__).parent / "tasks" / "mmlu" / "default"
+    listed = Path(lm_eval.__file__).parent / "tasks" / "mmlu" / "default"
     subjects = sorted(path.stem.removeprefix("mmlu_") for path in listed.glob("mmlu_*.yaml"))
     assert len(subjects) == 57
     assert set(subjects) <= names
