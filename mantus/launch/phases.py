@@ -42,6 +42,7 @@ PHASES: dict[str, Phase] = {
     "tokenizer": Phase("mantus.data.vocabulary", "TokenizerConfig", "train a byte-level BPE tokenizer"),
     "tokenize": Phase("mantus.data.tokenize", "TokenizeConfig", "write token shards, held-out documents apart"),
     "export": Phase("mantus.data.tokens.export", "ExportConfig", "write token shards in the formats of other trainers"),
+    "import": Phase("mantus.model.base", "ImportConfig", "take another model's Hugging Face directory to go on from"),
     "pretrain": Phase("mantus.training.pretrain", "PretrainConfig", "train a model on token shards"),
     "chatdata": Phase("mantus.data.conversations.chatdata", "ChatDataConfig", "make instruction conversations"),
     "tooldata": Phase(

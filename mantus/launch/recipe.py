@@ -11,7 +11,7 @@ import yaml
 import mantus
 from mantus.launch.phases import PHASES, parse_config
 
-APART = ("classifier", "export", "dpo")
+APART = ("classifier", "export", "import", "dpo")
 """Phases that no pipeline runs; a recipe may have a section for each all the same."""
 SECTIONS: dict[str, str] = {
     **{verb: verb for verb in PHASES if verb not in ("sft", "evaluate", *APART)},

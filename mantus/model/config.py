@@ -6,13 +6,17 @@ It does not know torch: plans and command lines use it without loading the frame
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+ARCHS = ("qwen3", "llama", "qwen2")
 VOCAB_MULTIPLE = 128
 """Vocabularies are padded to this: matrix kernels and tensor-parallel ranks divide it evenly."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """A decoder of the Qwen3-dense class (`arch` "llama": the same without QK-norm)."""
+    """A decoder of the Qwen3-dense class.
+
+    `arch` llama: the same without query and key norms. qwen2: as llama, and q, k, v have biases.
+    """
 
     vocab_size: int
     """Rows of the embedding, padded."""
@@ -41,8 +45,8 @@ class ModelConfig:
             raise ValueError(f"model num_kv_heads: expected a divisor of num_heads {self.num_heads}")
         if self.head_dim < 2 or self.head_dim % 2:
             raise ValueError(f"model head_dim: expected an even number, for rotary halves (got {self.head_dim})")
-        if self.arch not in ("qwen3", "llama"):
-            raise ValueError(f"model arch: expected qwen3 or llama (got {self.arch!r})")
+        if self.arch not in ARCHS:
+            raise ValueError(f"model arch: expected one of {', '.join(ARCHS)} (got {self.arch!r})")
 
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -102,6 +106,8 @@ def count_params(config: ModelConfig) -> int:
     norms = config.hidden_size * (2 * config.num_layers + 1)
     if config.arch == "qwen3":
         norms += 2 * config.head_dim * config.num_layers
+    if config.arch == "qwen2":
+        norms += config.num_layers * config.head_dim * (config.num_heads + 2 * config.num_kv_heads)  # biases
     embedding = 0 if config.tie_embeddings else config.vocab_size * config.hidden_size
     return matmul_params(config) + embedding + norms
 

@@ -14,8 +14,7 @@ from mantus.model.config import ModelConfig
 from mantus.model.transformer import Transformer
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
-ARCHITECTURES = {"qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM"}
-
+ARCHITECTURES = {"qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}
 
 FIELDS = {
     "vocab_size": "vocab_size",
@@ -31,6 +30,18 @@ FIELDS = {
     "tie_word_embeddings": "tie_embeddings",
 }
 """Hugging Face's name -> ours."""
+NEEDED = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+ABSENT = {"tie_embeddings": False, "max_position": 2048}
+"""What transformers takes where a config.json does not say, and we would take something else."""
+FIXED = {
+    "hidden_act": ("silu",),
+    "attention_bias": (False,),
+    "mlp_bias": (False,),
+    "use_sliding_window": (False,),
+    "partial_rotary_factor": (1, 1.0),
+    "quantization_config": (),
+}
+"""Fields that may be absent or null, and else only so: the transformer has nothing else."""
 
 
 def hf_config(config: ModelConfig, eot_id: int, end_id: int, dtype: str) -> dict[str, Any]:
@@ -90,28 +101,72 @@ def save_model(
 
 
 def read_config(folder: Path) -> ModelConfig:
-    """The shape in a `config.json`. ValueError when it is of another class of model."""
+    """The shape in a `config.json`. ValueError with one line when it is of another class of model."""
     path = Path(folder) / "config.json"
     if not path.is_file():
         raise ValueError(f"{folder}: no model here (it has no config.json)")
-    stored = json.loads(path.read_text())
-    if stored.get("model_type") not in ARCHITECTURES:
-        raise ValueError(f"{path}: model_type {stored.get('model_type')!r} is not one of {', '.join(ARCHITECTURES)}")
-    theta = (stored.get("rope_parameters") or {}).get("rope_theta") or stored.get("rope_theta", 1e6)
-    shape = {ours: stored[theirs] for theirs, ours in FIELDS.items() if theirs in stored}
-    shape.setdefault("head_dim", stored["hidden_size"] // stored["num_attention_heads"])
-    return ModelConfig(**shape, rope_theta=theta, arch=stored["model_type"])
+    try:
+        stored = json.loads(path.read_text())
+        _check(stored)
+        shape = {ours: stored[theirs] for theirs, ours in FIELDS.items() if stored.get(theirs) is not None}
+        arch, heads = stored["model_type"], stored["num_attention_heads"]
+        shape.setdefault("num_kv_heads", heads)
+        shape.setdefault("head_dim", 128 if arch == "qwen3" else stored["hidden_size"] // heads)
+        theta = (stored.get("rope_parameters") or {}).get("rope_theta") or stored.get("rope_theta") or 1e4
+        return ModelConfig(**{**ABSENT, **shape}, rope_theta=theta, arch=arch)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _check(stored: dict[str, Any]) -> None:
+    """ValueError names the first field that this transformer cannot follow."""
+    arch = stored.get("model_type")
+    if arch not in ARCHITECTURES:
+        raise ValueError(f"model_type {arch!r} is not one of {', '.join(ARCHITECTURES)}")
+    if (named := stored.get("architectures")) != [ARCHITECTURES[arch]]:
+        raise ValueError(f"architectures {named!r} is not {[ARCHITECTURES[arch]]!r}")
+    for name in NEEDED:
+        if not isinstance(stored.get(name), int):
+            raise ValueError(f"{name}: expected a number (got {stored.get(name)!r})")
+    for name, allowed in FIXED.items():
+        if stored.get(name) is not None and stored[name] not in allowed:
+            raise ValueError(f"{name} {stored[name]!r}: not supported")
+    for name in ("rope_parameters", "rope_scaling"):
+        rope = stored.get(name) or {}
+        if (kind := rope.get("rope_type", rope.get("type", "default"))) != "default":
+            raise ValueError(f"{name}: rotary positions of type {kind!r} are not supported, only default")
+
+
+def stored_dtype(folder: Path) -> torch.dtype:
+    """The precision of a directory's weights. ValueError when it has none as safetensors."""
+    from safetensors import safe_open
+
+    with safe_open(_weight_files(folder)[0], "pt") as file:
+        found: torch.dtype = file.get_tensor(next(iter(file.keys()))).dtype
+    return found
 
 
 def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> Transformer:
-    """Read a Hugging Face directory (safetensors, one file or several)."""
+    """Read a Hugging Face directory (safetensors, one file or several). ValueError names what does not fit."""
     from safetensors.torch import load_file
 
     model = Transformer(read_config(folder))
     weights: dict[str, torch.Tensor] = {}
-    for file in sorted(Path(folder).glob("*.safetensors")):
+    for file in _weight_files(folder):
         weights |= load_file(file)
-    missing, unexpected = model.load_state_dict(weights, strict=False)
-    if set(missing) - {"lm_head.weight"} or unexpected:
-        raise ValueError(f"{folder}: weights do not fit config.json ({[*missing, *unexpected][0]})")
+    weights = {name: value for name, value in weights.items() if not name.endswith("rotary_emb.inv_freq")}
+    own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    tied = {"lm_head.weight": own["lm_head.weight"]} if model.config.tie_embeddings else {}
+    for name in sorted(own.keys() | found.keys()):
+        if (has := {**tied, **found}.get(name)) != (wants := own.get(name)):
+            raise ValueError(f"{folder}: weights do not fit config.json ({name} is {has}, not {wants})")
+    model.load_state_dict(weights, strict=False)
     return model.to(dtype)
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    files = sorted(Path(folder).glob("model*.safetensors"))
+    if not files:
+        raise ValueError(f"{folder}: no weights here (it has no model*.safetensors)")
+    return files

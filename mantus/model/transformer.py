@@ -16,14 +16,14 @@ from mantus.model.config import ModelConfig
 
 
 class Linear(nn.Linear):
-    """A matrix without bias, kept in its own precision and applied in that of its input."""
+    """A matrix, kept in its own precision and applied in that of its input."""
 
-    def __init__(self, num_in: int, num_out: int) -> None:
-        super().__init__(num_in, num_out, bias=False)
+    def __init__(self, num_in: int, num_out: int, bias: bool = False) -> None:
+        super().__init__(num_in, num_out, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., num_in] -> [..., num_out]."""
-        return F.linear(x, self.weight.to(x.dtype))
+        return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
 
 
 class RMSNorm(nn.Module):
@@ -45,9 +45,10 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.head_dim = config.head_dim
-        self.q_proj = Linear(config.hidden_size, config.num_heads * config.head_dim)
-        self.k_proj = Linear(config.hidden_size, config.num_kv_heads * config.head_dim)
-        self.v_proj = Linear(config.hidden_size, config.num_kv_heads * config.head_dim)
+        bias = config.arch == "qwen2"
+        self.q_proj = Linear(config.hidden_size, config.num_heads * config.head_dim, bias)
+        self.k_proj = Linear(config.hidden_size, config.num_kv_heads * config.head_dim, bias)
+        self.v_proj = Linear(config.hidden_size, config.num_kv_heads * config.head_dim, bias)
         self.o_proj = Linear(config.num_heads * config.head_dim, config.hidden_size)
         if config.arch == "qwen3":
             self.q_norm: nn.Module = RMSNorm(config.head_dim, config.rms_norm_eps)
@@ -200,13 +201,14 @@ def init_weights(model: Transformer, seed: int) -> None:
     | q, k, v, gate, up              | the same                                            |
     | o, down (end in the residual)  | the same with s / sqrt(2 x layers)                  |
     | norms                          | 1                                                   |
+    | biases of q, k, v (qwen2)      | 0                                                   |
     """
     config = model.config
     generator = torch.Generator().manual_seed(seed)
     residual = config.initializer_range / (2 * max(1, config.num_layers)) ** 0.5
     for name, weight in model.named_parameters():
         if weight.ndim == 1:
-            nn.init.ones_(weight)
+            nn.init.constant_(weight, 0.0 if name.endswith("bias") else 1.0)
             continue
         std = residual if name.endswith(("o_proj.weight", "down_proj.weight")) else config.initializer_range
         nn.init.trunc_normal_(weight, std=std, a=-3 * std, b=3 * std, generator=generator)

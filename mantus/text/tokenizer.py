@@ -7,7 +7,9 @@ import codecs
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+from mantus.text import foreign
 
 CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TAG_TOKENS = (
@@ -33,40 +35,60 @@ SPLIT_PATTERN = PATTERN.replace(r"[^\r\n\p{L}\p{N}]?\p{L}+", r"\p{L}+")
 """The same with words apart from what stands before them; for learning only."""
 
 NUM_BYTES = 256
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
+
+
+class Encoding(Protocol):
+    """What turns text into ids and knows no special tokens."""
+
+    def encode_ordinary(self, text: str) -> list[int]:
+        """Ids of a text."""
+
+    def encode_ordinary_batch(self, texts: list[str], *, num_threads: int) -> list[list[int]]:
+        """Ids of many."""
 
 
 class Tokenizer:
-    """A vocabulary in memory. Ids are identical to those of Hugging Face's tokenizer for the same folder."""
+    """A vocabulary in memory. Ids are identical to those of Hugging Face's tokenizer for the same folder.
 
-    def __init__(self, ranks: dict[bytes, int], special: dict[str, int]) -> None:
+    encoding: of another model's tokenizer, whose pattern is not ours.
+    """
+
+    def __init__(self, ranks: dict[bytes, int], special: dict[str, int], encoding: Encoding | None = None) -> None:
         import tiktoken
 
         self.special = special
-        self.vocab_size = len(ranks) + len(special)
+        self.vocab_size = 1 + max(max(ranks.values()), max(special.values()))
         self.eot_id = special["<|endoftext|>"]
         self.im_start_id = special["<|im_start|>"]
         self.im_end_id = special["<|im_end|>"]
-        self._encoding = tiktoken.Encoding("mantus", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens=special)
+        self.is_ours = encoding is None
+        self._encoding: Encoding = encoding or tiktoken.Encoding(
+            "mantus", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens=special
+        )
         self._bytes = {rank: token for token, rank in ranks.items()}
         self._bytes.update({rank: text.encode() for text, rank in special.items()})
 
     @classmethod
     def load(cls, folder: Path) -> "Tokenizer":
-        """Read `tokenizer.json`. ValueError when it is not one of ours (rank-ordered byte-level BPE)."""
+        """Read `tokenizer.json`, ours or another model's byte-level BPE that `mantus import` has completed.
+
+        ValueError when it is neither.
+        """
         path = Path(folder) / "tokenizer.json"
-        if not path.is_file():
-            raise ValueError(f"{folder}: no tokenizer.json here")
-        stored = json.loads(path.read_bytes())
+        stored = read_stored(path)
         special = {entry["content"]: entry["id"] for entry in stored["added_tokens"]}
+        if not set(SPECIAL_TOKENS) <= set(special):
+            raise ValueError(f"{path}: not a Mantus tokenizer; see `mantus tokenizer` and `mantus import`")
+        foreign.check(stored, str(path))
         letters = {letter: byte for byte, letter in _byte_letters().items()}
         ranks = {
             bytes(letters[letter] for letter in token): rank
             for token, rank in stored["model"]["vocab"].items()
-            if token not in special
+            if token not in special and letters.keys() >= set(token)
         }
-        if not set(SPECIAL_TOKENS) <= set(special) or sorted(ranks.values()) != list(range(len(ranks))):
-            raise ValueError(f"{path}: not a Mantus tokenizer; train one with `mantus tokenizer`")
-        return cls(ranks, special)
+        is_ours = stored["pre_tokenizer"] == _pre_tokenizer() and sorted(ranks.values()) == list(range(len(ranks)))
+        return cls(ranks, special, None if is_ours else foreign.Exported(stored))
 
     def encode(self, text: str) -> list[int]:
         """Ids of untrusted text: no text, whatever it says, yields a special token."""
@@ -105,6 +127,27 @@ class IncrementalDecoder:
         return self._utf8.decode(b"", final=True)
 
 
+def read_stored(path: Path) -> dict[str, Any]:
+    """A `tokenizer.json`. ValueError when there is none, or it is damaged."""
+    if not path.is_file():
+        raise ValueError(f"{path.parent}: no tokenizer.json here")
+    try:
+        stored: dict[str, Any] = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error})") from None
+    return stored
+
+
+def complete_files(folder: Path, out: Path) -> None:
+    """Write another model's tokenizer as our three files: its ids as they are, the dialect's tokens that it lacks new.
+
+    ValueError when it is not byte-level BPE.
+    """
+    path = folder / "tokenizer.json"
+    whole = foreign.completed(read_stored(path), SPECIAL_TOKENS, CONTROL_TOKENS, str(path))
+    _write(whole, out)
+
+
 def train(texts: Iterable[str], vocab_size: int, out: Path, split_words: bool = False) -> None:
     """Learn a vocabulary of `vocab_size` tokens, special ones included, and write it to `out` as HF files.
 
@@ -126,11 +169,15 @@ def train(texts: Iterable[str], vocab_size: int, out: Path, split_words: bool = 
 
 def write_files(ranks: dict[bytes, int], out: Path) -> None:
     """Write `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja`; the same ranks give the same bytes."""
+    special = {name: len(ranks) + index for index, name in enumerate(SPECIAL_TOKENS)}
+    _write(_tokenizer_json(ranks, special), out)
+
+
+def _write(stored: dict[str, Any], out: Path) -> None:
     from mantus.text.chat import CHAT_TEMPLATE
 
     out.mkdir(parents=True, exist_ok=True)
-    special = {name: len(ranks) + index for index, name in enumerate(SPECIAL_TOKENS)}
-    (out / "tokenizer.json").write_text(json.dumps(_tokenizer_json(ranks, special), ensure_ascii=False))
+    (out / "tokenizer.json").write_text(json.dumps(stored, ensure_ascii=False))
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "eos_token": "<|im_end|>",
@@ -165,8 +212,6 @@ def _tokenizer_json(ranks: dict[bytes, int], special: dict[str, int]) -> dict[st
         for name, index in special.items()
     ]
     ordered = sorted(ranks, key=ranks.__getitem__)
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
-    split = {"type": "Split", "pattern": {"Regex": PATTERN}, "behavior": "Isolated", "invert": False}
     model = {
         "type": "BPE",
         "fuse_unk": False,
@@ -179,13 +224,18 @@ def _tokenizer_json(ranks: dict[bytes, int], special: dict[str, int]) -> dict[st
         "version": "1.0",
         **dict.fromkeys(("truncation", "padding", "normalizer", "post_processor")),
         "added_tokens": added,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
-        "decoder": byte_level,
+        "pre_tokenizer": _pre_tokenizer(),
+        "decoder": BYTE_LEVEL,
         "model": {
             **dict.fromkeys(("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix")),
             **model,
         },
     }
+
+
+def _pre_tokenizer() -> dict[str, Any]:
+    split = {"type": "Split", "pattern": {"Regex": PATTERN}, "behavior": "Isolated", "invert": False}
+    return {"type": "Sequence", "pretokenizers": [split, BYTE_LEVEL]}
 
 
 def _last_merge(token: bytes, ranks: dict[bytes, int]) -> list[bytes]:

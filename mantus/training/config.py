@@ -82,7 +82,8 @@ class TuningConfig(TrainingConfig):
     """How to tune a model that is there, whatever the objective."""
 
     model: ArtifactURI
-    """The model to tune; its tokenizer comes with it."""
+    """The model to tune, as an artifact or as a Hugging Face directory of this machine (see `mantus import`); its
+    tokenizer comes with it."""
     embedding_lr: float = Field(default=0.1, ge=0)
     """Learning rate of embeddings and norms, as a share of `lr`. Low, since Adam moves the rows of tokens that no
     answer holds as far as all others, and a model that has forgotten a token cannot copy it."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
+from mantus.model.base import imported
 from mantus.storage import ArtifactURI, Manifest, Work, execute
 from mantus.training.config import TuningConfig
 from mantus.training.pretrain import run_job
@@ -25,6 +26,7 @@ class DpoConfig(TuningConfig):
 
 def run(config: DpoConfig) -> Manifest:
     """Tune, or find the model already tuned from these inputs."""
+    config = config.model_copy(update={"model": imported(config.model, config.store)})
 
     def produce(work: Work) -> dict[str, Any]:
         folder = str(work.inputs["model"])

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
+from mantus.model.base import imported
 from mantus.storage import ArtifactURI, Manifest, Work, execute
 from mantus.training.config import TuningConfig
 from mantus.training.pretrain import run_job
@@ -25,6 +26,7 @@ def run(config: SftConfig) -> Manifest:
     """Tune, or find the model already tuned from these inputs."""
     if config.weights and len(config.weights) != len(config.data):
         raise ValueError(f"sft.weights: {len(config.weights)} weights for {len(config.data)} data sets")
+    config = config.model_copy(update={"model": imported(config.model, config.store)})
 
     def produce(work: Work) -> dict[str, Any]:
         folder = str(work.inputs["model"])

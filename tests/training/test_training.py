@@ -147,3 +147,16 @@ def test_chunked_cross_entropy_equals_torchs():
     assert loss.item() == pytest.approx(reference.item(), rel=1e-5)
     assert torch.allclose(x.grad, x2.grad, atol=1e-4)
     assert torch.allclose(w.grad, w2.grad, atol=1e-3)
+
+
+def test_training_goes_on_from_a_hugging_face_directory(inputs, trained, tmp_path: Path):
+    """The same weights as a plain directory: the first held-out loss is the last one of the model that it was."""
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    for file in fetch(trained.uri).iterdir():
+        if file.name != "manifest.json":
+            (plain / file.name).write_bytes(file.read_bytes())
+    more = run(PretrainConfig(**inputs, **{**SMALL, "steps": 2}, base=str(plain)))
+    first = next(row["heldout_loss"] for row in history(more.uri) if "heldout_loss" in row)
+    assert first == pytest.approx(trained.stats["heldout_loss"], rel=1e-5)
+    assert more.inputs[-1].uri != str(plain)

@@ -45,7 +45,17 @@ def test_a_base_that_knows_fewer_tokens(inputs, trained):
 
     base = execute("model", Made(store=inputs["store"], name="shrunk"), shrunk).uri
     with pytest.raises(RuntimeError, match=r"base: the model knows 128 tokens, the tokenizer 320; give"):
-        run(PretrainConfig(**inputs, **SMALL, base=base))
+        run(PretrainConfig(**inputs, **{**SMALL, "overrides": {}}, base=base))
+
+
+def test_a_base_of_another_shape_or_none(inputs, trained, tmp_path: Path):
+    deeper = {**SMALL, "overrides": {**SMALL["overrides"], "num_layers": 3}}
+    with pytest.raises(ValueError, match=r"pretrain.base: .* has num_layers 2, size nano with .* has 3; leave both"):
+        run(PretrainConfig(**inputs, **deeper, base=trained.uri))
+    with pytest.raises(ValueError, match=r"base: .*: no artifact here"):
+        run(PretrainConfig(**inputs, **SMALL, base=str(tmp_path / "nowhere")))
+    with pytest.raises(ValueError, match="no model here"):
+        run(PretrainConfig(**inputs, **SMALL, base=str(tmp_path)))
 
 
 def test_numbers_that_are_none_stop_before_the_update(inputs):

@@ -22,7 +22,7 @@ class Adapted(Linear):
 
     def __init__(self, base: Linear, rank: int, alpha: float, generator: torch.Generator) -> None:
         super().__init__(base.in_features, base.out_features)
-        self.weight = base.weight
+        self.weight, self.bias = base.weight, base.bias
         self.weight.requires_grad_(False)
         start = torch.randn(rank, base.in_features, generator=generator) / base.in_features**0.5
         self.lora_A = nn.Parameter(start.to(base.weight))
