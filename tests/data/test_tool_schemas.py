@@ -2,7 +2,10 @@
 
 import json
 import random
+import threading
 from collections import Counter
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -221,3 +224,41 @@ def test_gates_name_what_is_wrong():
 def test_wrong_settings_are_named(tmp_path: Path, wrong: dict, said: str):
     with pytest.raises(ValueError, match=rf"^tooldata\.{said}"):
         run(ToolDataConfig(store=tmp_path.as_uri(), **wrong))
+
+
+class Teacher(BaseHTTPRequestHandler):
+    """Rewrites requests: most well, some with the values lost."""
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"][0]["content"]
+        request = asked.rpartition("\n\n")[2]
+        text = "Do the usual, please." if len(request) % 3 == 0 else f"Would you mind: {request}"
+        body = json.dumps({"choices": [{"message": {"role": "assistant", "content": text}}]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture
+def teacher() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Teacher) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/v1"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_teachers_words_pass_the_same_gates(teacher: str, tmp_path: Path):
+    sizes = {"rows": 10, "heldout_rows": 4, "unseen_rows": 2, "made_tools": 60, "schema_rows": 80}
+    made = run(ToolDataConfig(store=tmp_path.as_uri(), teacher=teacher, teacher_share=1.0, **sizes))
+    found = rows(fetch(made.uri), "train")
+    taken = [row for row in found if row["source"] == "mantus, teacher"]
+    assert len(taken) > 10
+    assert all(row["messages"][0]["content"].startswith("Would you mind: ") for row in taken)
+    assert all(problem(row) == "" for row in found)
+    assert made.stats["dropped"]["teacher_not_recoverable"] > 5

@@ -104,6 +104,7 @@ def make(config: "ToolDataConfig", outside: Outside, seen: Values, unseen: Value
     from mantus.data.conversations.synthesis.dialogues import Settings
     from mantus.data.conversations.synthesis.make import Wanted
     from mantus.data.conversations.synthesis.make import make as make_rows
+    from mantus.data.conversations.synthesis.teacher import reworded
 
     added = Added(apart=Apart.read(outside.bfcl) if outside.bfcl else None)
     if config.schema_rows:
@@ -111,6 +112,10 @@ def make(config: "ToolDataConfig", outside: Outside, seen: Values, unseen: Value
         sizes = (config.made_tools, config.schema_rows, config.unseen_rows)
         made = make_rows(Wanted(outside.listings, *sizes, settings, config.seed), seen, unseen, added.apart)
         added.train, added.dropped, added.tools = made.train, made.dropped, made.tools
+        if config.teacher:
+            teacher = (config.teacher, config.teacher_model, config.teacher_share, config.seed)
+            said = reworded(made.train, *teacher, added.dropped)
+            added.train = [row for row in said if not (added.apart and added.apart.problem(row))]
         trained = {message["content"] for row in made.train for message in row["messages"]}
         added.unseen = [row for row in made.unseen if row["messages"][0]["content"] not in trained]
     for path in outside.files:

@@ -61,6 +61,12 @@ class ToolDataConfig(PhaseConfig):
     """Training conversations about the tools of `schemas` and the composed ones, beside `rows`."""
     masked_share: float = Field(default=0.1, ge=0, le=1)
     """Share of those whose tools and arguments have random names: descriptions must be read."""
+    teacher: str = ""
+    """An OpenAI-compatible endpoint that says `schema_rows` in other words (its key: MANTUS_TEACHER_KEY)."""
+    teacher_model: str = ""
+    """Name of the model there, where it serves several."""
+    teacher_share: float = Field(default=0.5, ge=0, le=1)
+    """Share of the rows with one call to ask it for; what loses a value keeps its own words."""
     files: list[str] = Field(default_factory=list)
     """Data sets with tool calls (xLAM, ToolACE, Glaive v2, Hermes, ShareGPT, OpenAI messages; json or jsonl); their
     rows are trained, too."""
