@@ -51,7 +51,7 @@ def tune(recipe: Mapping[str, Any], store: str) -> Tuned:
     tokens = run.do("tokenize", corpus=kept, tokenizer=base).uri
     tools, chat = run.do("tooldata", corpus=kept).uri, run.do("chatdata", corpus=kept).uri
     model = run.do("sft_tools", "sft", model=base, data=[tools, chat]).uri
-    shown = {"tokens": tokens, "data": [tools]}
+    shown: dict[str, Any] = {"tokens": tokens, "data": [tools]}
     released = {"after": run.do("release", name="release after", model=model, **shown).uri}
     if recipe.get("evaluate_release") is None:
         return Tuned(released["after"], "", "", run.seconds)

@@ -26,9 +26,8 @@ STOP = frozenset(
 
 def content_words(text: str) -> frozenset[str]:
     """The words that carry meaning, without plural endings; numbers are no words."""
-    return frozenset(
-        word.removesuffix("s") for word in WORD.findall(text.lower()) if word not in STOP and len(word) > 1
-    )
+    words = (word for word in WORD.findall(text.lower()) if word not in STOP and len(word) > 1)
+    return frozenset(re.sub("ies$", "y", word).removesuffix("s") for word in words)
 
 
 def runs(text: str) -> set[tuple[str, ...]]:

@@ -58,7 +58,7 @@ def _given(row: dict[str, Any], tools: Tools) -> Pair:
         if isinstance(side, list):
             before, side = (before if before and len(side) == 1 else side[:-1]), side[-1]
         sides.append({"role": "assistant", "content": side} if isinstance(side, str) else side)
-    if not before or any(side.get("role") != "assistant" for side in sides):
+    if not before or any(side.get("role", "assistant") != "assistant" for side in sides):
         raise ValueError("a pair needs messages (or a prompt) and two replies of the assistant")
     return Pair(before, tools, sides[0], sides[1], "given")
 
