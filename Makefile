@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 RECIPE ?= recipes/laptop.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run serve agent compile images test e2e e2e-cluster bench-data bench-training gpu-check readme lint type format clean scale
+.PHONY: help setup run serve agent compile images test e2e e2e-cluster bench-agent bench-data bench-serving bench-training gpu-check readme lint type format clean scale
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ bench-data: $(READY) ## corpus building beside datatrove: cost, recall, precisio
 	$(BIN)/python -m benchmarks.data.run $(QUICK) --out benchmarks/results
 	test -n "$(QUICK)" || $(BIN)/python benchmarks/data/filter.py --out benchmarks/results
 	test -n "$(QUICK)" || $(BIN)/python -m benchmarks.data.table
+
+bench-agent: $(READY) ## tool use: our BFCL scorer beside bfcl-eval's own; writes benchmarks/results/agent.json
+	$(BIN)/python -m benchmarks.agent.scorer --out benchmarks/results
 
 bench-training: $(READY) ## training beside transformers' Trainer, a plain loop and litgpt; checkpoints, parity, schedules
 	$(BIN)/python benchmarks/training/speed.py $(QUICK) --out benchmarks/results

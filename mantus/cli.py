@@ -12,16 +12,19 @@ from typing import Any
 import mantus
 
 RECIPE = "recipes/laptop.yaml"
+TUNING = "recipes/smollm2-tools.yaml"
 
 COMMANDS: dict[str, str] = {
     "plan": "say what a corpus of some tokens, or a recipe's pretraining, costs before it is begun",
     "run": "run the whole pipeline on this machine, its phases as jobs of a cluster where asked",
+    "tune": "tune another maker's model on tools, release it, and measure it beside what it was",
     "serve": "serve a release behind an OpenAI-compatible endpoint",
     "deploy": "serve a release on a cluster behind KServe: canary, smoke test, promotion or the old one again",
     "doctor": "say what this machine, or a cluster, lacks for a run",
     "agent": "talk to the agent, or ask it one question",
     "gc": "remove half-written artifacts from a store",
     "compile": "write the pipelines as KFP IR YAML and as objects for `kubectl apply`",
+    "compare": "put evaluations side by side in one page, with intervals",
     "lm-eval": "lm-evaluation-harness with `--model mantus` known to it",
 }
 
@@ -67,12 +70,14 @@ def _commands() -> dict[str, Callable[[list[str]], int]]:
     return {
         "plan": _plan,
         "run": _run,
+        "tune": _tune,
         "serve": _serve,
         "deploy": _deploy,
         "doctor": _doctor,
         "agent": _agent,
         "gc": _gc,
         "compile": _compile,
+        "compare": _compare,
         "lm-eval": _lm_eval,
     }
 
@@ -151,6 +156,31 @@ def _run(words: list[str]) -> int:
     print(f"mantus run: {given.config}; everything goes to {given.home}/", flush=True)
     with run_pipeline(recipe, Path(given.home), given.store, cluster, given.name) as outcome:
         return conclude(outcome, Path(given.home))
+
+
+def _tune(words: list[str]) -> int:
+    """Run the phases of a tuning recipe here; print the table and the command that serves the result."""
+    from mantus.launch.flags import Parser
+    from mantus.launch.recipe import check_recipe, load_recipe
+    from mantus.launch.tune import tune
+    from mantus.report.compare import compare, read_run, text
+
+    parser = Parser("mantus tune", description=COMMANDS["tune"])
+    parser.add_argument("--config", default=TUNING, help="a recipe (default %(default)s)")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", help="one field, dotted")
+    parser.add_argument("--store", default="", help="where artifacts go (default: the folder .mantus/store)")
+    parser.add_argument("--out", default="compare.html", help="the page of both evaluations (default %(default)s)")
+    given = parser.parse_args(words)
+    recipe = load_recipe(given.config, given.set)
+    check_recipe(recipe)
+    done = tune(recipe, given.store or Path(".mantus/store").absolute().as_uri())
+    if done.before:
+        runs = [read_run(f"untuned={done.before}"), read_run(f"tuned={done.after}")]
+        Path(given.out).write_text(compare(runs, "Tool use before and after tuning"), encoding="utf-8")
+        print(text(runs))
+    print(json.dumps(done.seconds))
+    print(f"mantus serve --release {done.release}")
+    return 0
 
 
 def _serve(words: list[str]) -> int:
@@ -236,6 +266,23 @@ def _compile(words: list[str]) -> int:
 
     for path in compile_pipelines(Path(given.out), given.image, given.pinned, given.namespace):
         print(path)
+    return 0
+
+
+def _compare(words: list[str]) -> int:
+    """Write the page; print the table."""
+    from mantus.launch.flags import Parser
+    from mantus.report.compare import compare, read_run, text
+
+    parser = Parser("mantus compare", description=COMMANDS["compare"])
+    parser.add_argument(
+        "runs", nargs="+", metavar="[NAME=]URI", help="evaluations, the first one is what others differ from"
+    )
+    parser.add_argument("--out", default="compare.html", help="the page (default %(default)s)")
+    given = parser.parse_args(words)
+    runs = [read_run(word) for word in given.runs]
+    Path(given.out).write_text(compare(runs), encoding="utf-8")
+    print(text(runs))
     return 0
 
 

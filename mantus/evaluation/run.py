@@ -1,9 +1,10 @@
-"""Phase `evaluate`: a model through lm-eval, a release or endpoint through its API -> one results file.
+"""Phase `evaluate`: a model through lm-eval, a release or endpoint through its API, BFCL -> one results file.
 
 It knows which measurements go with which input, not how they are taken.
 """
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,12 @@ from typing import Any
 
 from pydantic import Field
 
+from mantus.data.conversations.apart import report_of as apart_report
+from mantus.data.conversations.bfcl import Case, data_folder, digest_of, read_cases
+from mantus.evaluation import mirror
+from mantus.evaluation.bfcl import table
+from mantus.evaluation.bfcl.ask import WAYS, Answer, ask_directory
+from mantus.evaluation.bfcl.ask import ask as ask_bfcl
 from mantus.evaluation.scores import Score
 from mantus.storage import ArtifactURI, Manifest, PhaseConfig, Reference, Work, execute
 from mantus.storage.phase import RUNTIME
@@ -19,14 +26,14 @@ MAX_SAMPLES = 200
 
 
 class EvaluateConfig(PhaseConfig):
-    """Settings of `mantus evaluate`. Give a model with tokens, or tooldata with a release or an endpoint."""
+    """Settings of `mantus evaluate`. Give a model, a release or an endpoint, and what to measure it with."""
 
     model: ArtifactURI = ""
-    """A model to measure on held-out documents; needs `tokens`."""
+    """A model to measure on held-out documents (`tokens`), lm-eval's tasks (`tasks`) or BFCL (`bfcl`)."""
     tokens: ArtifactURI = ""
     """Token shards; their held-out documents come back as text."""
     release: ArtifactURI = ""
-    """A release to serve and measure; needs `tooldata`."""
+    """A release to serve and measure; needs `tooldata` or `bfcl`."""
     endpoint: str = ""
     """An OpenAI-compatible endpoint to measure instead, such as http://127.0.0.1:8080/v1."""
     tooldata: ArtifactURI = ""
@@ -39,6 +46,24 @@ class EvaluateConfig(PhaseConfig):
     """Cloze questions."""
     max_rows: int = Field(default=300, ge=1)
     """Tool conversations of each split to ask."""
+    tasks: list[str] = Field(default_factory=list)
+    """Tasks of lm-eval for the model, such as mmlu, hellaswag and lambada_openai; their data lies in `mirror`."""
+    mirror: str = ""
+    """A folder laid out as the hub is (cais/mmlu, Rowan/hellaswag, ...): nothing is fetched."""
+    shots: int = Field(default=-1, ge=-1)
+    """Examples before each question of `tasks` (-1: the task's own number)."""
+    task_rows: int = Field(default=0, ge=0)
+    """Documents of each task to ask (0: all)."""
+    bfcl: str = ""
+    """BFCL's data, a folder or pypi:bfcl-eval==<version>."""
+    bfcl_categories: list[str] = Field(default_factory=lambda: ["simple_python", "multiple", "parallel", "irrelevance"])
+    """Categories to ask."""
+    bfcl_ways: list[str] = Field(default_factory=lambda: ["free", "required"])
+    """How a release or endpoint is asked: free (no grammar), auto (opened calls are held to the schemas), required."""
+    bfcl_rows: int = Field(default=0, ge=0)
+    """Rows of each category to ask (0: all)."""
+    endpoint_model: str = ""
+    """Name of the model at `endpoint`, where it serves several; its key is read from MANTUS_ENDPOINT_KEY."""
     max_bits_per_byte: float = Field(default=0.0, ge=0, json_schema_extra=RUNTIME)
     """The pipeline's gate: most bits per byte of held-out text; 0: fewer than xz -9e needs for the same bytes."""
     min_scores: dict[str, float] = Field(default_factory=dict, json_schema_extra=RUNTIME)
@@ -47,23 +72,20 @@ class EvaluateConfig(PhaseConfig):
 
 def run(config: EvaluateConfig) -> Manifest:
     """Measure, or find the results. ValueError when inputs are missing."""
-    if config.model and not config.tokens:
-        raise ValueError("evaluate.tokens: needed to measure a model")
-    if (config.release or config.endpoint) and not config.tooldata:
-        raise ValueError("evaluate.tooldata: needed to measure a release or an endpoint")
-    if not (config.model or config.release or config.endpoint):
-        raise ValueError("evaluate: give model, release or endpoint")
+    _check(config)
+    bfcl = data_folder(config.bfcl, "evaluate.bfcl") if config.bfcl else None
+    cases = read_cases(bfcl, config.bfcl_categories, config.bfcl_rows) if bfcl else []
 
     def produce(work: Work) -> dict[str, Any]:
         scores: list[Score] = []
         samples: list[dict[str, Any]] = []
         extra: dict[str, Any] = {}
-        if config.model:
-            scores += _measure_model(work, config)
-        if config.tooldata:
-            with _endpoint(work, config) as url:
-                found, samples, extra = _measure_tools(work, config, url)
+        for found, shown, more in _measured(work, config, cases):
             scores += found
+            samples += shown
+            extra |= more
+        if bfcl and config.tooldata:
+            extra["apart"] = apart_report(Path(work.inputs["tooldata"]) / "train.jsonl", bfcl)
         rows = [score.row() for score in scores]
         (work.out / "results.json").write_text(json.dumps({"results": rows}, indent=1) + "\n")
         (work.out / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in samples[:MAX_SAMPLES]))
@@ -73,8 +95,58 @@ def run(config: EvaluateConfig) -> Manifest:
             **extra,
         }
 
-    sources = [Reference(config.endpoint, config.endpoint)] if config.endpoint else None
-    return execute("evaluation", config, produce, sources)
+    sources = [Reference(config.endpoint, config.endpoint)] if config.endpoint else []
+    sources += [Reference(config.bfcl, digest_of(cases))] if cases else []
+    sources += [Reference(config.mirror, mirror.fingerprint(Path(config.mirror)))] if config.tasks else []
+    return execute("evaluation", config, produce, sources or None)
+
+
+Found = tuple[list[Score], list[dict[str, Any]], dict[str, Any]]
+"""Scores, samples, and what else the manifest says."""
+
+
+def _check(config: EvaluateConfig) -> None:
+    """ValueError names what is missing."""
+    if config.model and not (config.tokens or config.tasks or config.bfcl):
+        raise ValueError("evaluate.tokens: needed to measure a model, or tasks, or bfcl")
+    if (config.release or config.endpoint) and not (config.tooldata or config.bfcl):
+        raise ValueError("evaluate.tooldata: needed to measure a release or an endpoint, or bfcl")
+    if not (config.model or config.release or config.endpoint):
+        raise ValueError("evaluate: give model, release or endpoint")
+    if config.tasks and not (config.model and config.mirror):
+        raise ValueError("evaluate.tasks: need a model, and the folder of their data in mirror")
+    if config.tasks:
+        mirror.check(Path(config.mirror), config.tasks)
+    if wrong := sorted(set(config.bfcl_ways) - set(WAYS)):
+        raise ValueError(f"evaluate.bfcl_ways: {wrong[0]!r} is not one of {', '.join(WAYS)}")
+
+
+def _measured(work: Work, config: EvaluateConfig, cases: Sequence[Case]) -> Iterator[Found]:
+    """Everything that is to be measured, one thing after the other."""
+    if config.tokens and config.model:
+        yield _measure_model(work, config), [], {}
+    if config.tasks:
+        from mantus.evaluation.adapter import MantusLM
+
+        model = MantusLM(str(work.inputs["model"]), config.window)
+        folder, cache = Path(config.mirror).absolute(), work.scratch / "datasets"
+        yield mirror.measure(model, config.tasks, folder, config.shots, config.task_rows, cache), [], {}
+    if config.model and cases:
+        yield _bfcl("directory", list(ask_directory(Path(work.inputs["model"]), cases)))
+    if not (config.release or config.endpoint):
+        return
+    with _endpoint(work, config) as url:
+        if config.tooldata:
+            yield _measure_tools(work, config, url)
+        key = os.environ.get("MANTUS_ENDPOINT_KEY", "")
+        for way in config.bfcl_ways if cases else ():
+            asked = [case for case in cases if way != "required" or "relevance" not in case.category]
+            yield _bfcl(way, ask_bfcl(url, asked, way, config.endpoint_model, key))
+
+
+def _bfcl(way: str, answers: list[Answer]) -> Found:
+    found = table.scores(way, answers)
+    return found, table.sampled(way, answers, MAX_SAMPLES // 3), {f"bfcl_errors_{way}": table.errors(answers)}
 
 
 def _measure_model(work: Work, config: EvaluateConfig) -> list[Score]:

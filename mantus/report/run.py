@@ -54,7 +54,7 @@ def _produce(work: Work, config: ReportConfig) -> dict[str, Any]:
     if corpus and found.keys() <= corpora.DATA:
         shown = corpora.sections(corpus, config.samples)
         body = f'{corpora.head(corpus, shown)}<div class="grid2">{corpora.cards(shown)}{_lineage(manifests)}</div>'
-        text = _document(config.title or CORPUS, corpora.NOTE, body)
+        text = document(config.title or CORPUS, corpora.NOTE, body)
     else:
         folded = corpora.fold(corpora.sections(corpus, config.samples)) if corpus else ""
         text = page(config.title or LIFE, found, manifests, folded=folded)
@@ -77,7 +77,7 @@ def page(title: str, found: dict[str, Any], manifests: list[Manifest], note: str
     parts = (sections.corpus, sections.training, sections.evaluation, sections.release, sections.transcripts)
     cards = "".join(card for part in parts for card in part(found))
     body = f'{_tiles(manifests)}<div class="grid2">{cards}{folded}{_lineage(manifests)}</div>'
-    return _document(title, note, body)
+    return document(title, note, body)
 
 
 def _lineage(manifests: list[Manifest]) -> str:
@@ -86,7 +86,8 @@ def _lineage(manifests: list[Manifest]) -> str:
     return sections.lineage(manifests) if len(manifests) > 1 else ""
 
 
-def _document(title: str, note: str, body: str) -> str:
+def document(title: str, note: str, body: str) -> str:
+    """A self-contained page."""
     style = files("mantus.report").joinpath("style.css").read_text(encoding="utf-8")
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'

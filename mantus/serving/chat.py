@@ -44,9 +44,14 @@ def _constraint(request: ChatRequest, choice: str, room: int) -> Constraint | No
         return schema_constraint((wanted.get("json_schema") or {}).get("schema") or {})
     if wanted.get("type") not in (None, "text"):
         raise ValueError(f"response_format.type: {wanted['type']!r} is not text or json_schema")
-    if choice == "none":
+    if choice == "none" or (choice == "auto" and _lax(request.tools)):
         return None
     return tool_constraint(request.tools, choice, request.parallel_tool_calls, max_chars=max(1, room))
+
+
+def _lax(tools: list[dict[str, Any]]) -> bool:
+    """Every tool says `strict: false`: OpenAI's word for calls that no grammar holds to the schema."""
+    return all(tool["function"].get("strict") is False for tool in tools)
 
 
 async def complete(generator: Generator, request: ChatRequest) -> dict[str, Any]:

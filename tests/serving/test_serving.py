@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from mantus.model.hf import load_model
+from mantus.serving.chat import _constraint
 from mantus.serving.config import ServeConfig
+from mantus.serving.schemas import ChatRequest
 from mantus.serving.server import find_variant
 from mantus.storage import fetch
 
@@ -150,3 +152,11 @@ def test_a_refused_release_is_not_served(tmp_path: Path):
         find_variant(ServeConfig(release=str(tmp_path)))
     with pytest.raises(ValueError, match="holds no release"):
         find_variant(ServeConfig(release=str(tmp_path / "nothing")))
+
+
+def test_tools_that_say_strict_false_are_not_held_to_a_grammar():
+    """OpenAI's word for it; a forced call, or one tool that does not say so, is held all the same."""
+    lax = {"type": "function", "function": {**TOOL["function"], "strict": False}}
+    for tools, choice, held in (([lax], "auto", False), ([lax, TOOL], "auto", True), ([lax], "required", True)):
+        request = ChatRequest(messages=HELLO, tools=tools, tool_choice=choice)
+        assert (_constraint(request, request.choice, 100) is not None) == held

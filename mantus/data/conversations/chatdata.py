@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import Field
 
+from mantus.data.conversations.formats import convert
 from mantus.data.conversations.values import Values, split_words
 from mantus.data.corpus import read_rows as read_corpus
 from mantus.storage import ArtifactURI, Manifest, PhaseConfig, Reference, Work, execute
@@ -42,7 +43,8 @@ class ChatDataConfig(PhaseConfig):
     corpus: ArtifactURI = ""
     """Articles that begin with a definition become questions and answers."""
     files: list[str] = Field(default_factory=list)
-    """JSONL files with rows {"instruction", "input"?, "output"} or {"messages"}; the shipped ones come on top."""
+    """JSONL files with rows {"instruction", "input"?, "output"}, {"messages"} or ShareGPT's {"conversations"}; the
+    shipped ones come on top."""
     license: str = "unknown"
     """Licence of `files`."""
     repeat_files: int = Field(default=4, ge=1)
@@ -101,10 +103,16 @@ def read_rows(path: Path, license: str, dropped: Counter[str]) -> Iterator[Row]:
             dropped["not_json"] += 1
             continue
         messages = _messages(stored) if isinstance(stored, dict) else None
+        tools = (stored.get("tools") or []) if isinstance(stored, dict) else []
+        if messages is None and isinstance(stored, dict) and "conversations" in stored:
+            try:
+                messages, tools = convert(stored)
+            except ValueError as error:
+                dropped[str(error).partition(":")[0]] += 1
+                continue
         if messages is None:
             dropped["neither_instruction_nor_messages"] += 1
             continue
-        tools = stored.get("tools") or []
         yield {"messages": messages, "tools": tools, "source": path.name, "license": license, "category": "chat"}
 
 

@@ -1,7 +1,8 @@
 """Pairs of a better and a worse reply: given as they are, or made from tool conversations by spoiling the right call.
 
-It knows messages, not tokens nor models. Rows: `{"messages", "tools", "chosen", "rejected"}` with a message each, or
-conversations of tooldata, whose every reply with a call, and every refusal to call, gives a pair.
+It knows messages, not tokens nor models. Rows: `{"messages", "tools", "chosen", "rejected"}` with a message each;
+published preference sets, `{"prompt", "chosen", "rejected"}` of texts or of whole conversations; or conversations of
+tooldata, whose every reply with a call, and every refusal to call, gives a pair.
 """
 
 import copy
@@ -32,7 +33,7 @@ def pairs_of(row: dict[str, Any], seed: str) -> Iterator[Pair]:
     """The pairs of one row; what `seed` is decides which mistake is made."""
     tools = row.get("tools") or []
     if "rejected" in row:
-        yield Pair(row["messages"], tools, row["chosen"], row["rejected"], "given")
+        yield _given(row, tools)
         return
     chance = random.Random(seed)
     for index, message in enumerate(row["messages"]):
@@ -44,6 +45,22 @@ def pairs_of(row: dict[str, Any], seed: str) -> Iterator[Pair]:
             if worse is not None:
                 yield Pair(before, tools, message, worse, kind)
                 break
+
+
+def _given(row: dict[str, Any], tools: Tools) -> Pair:
+    """A pair as it stands in a file. A whole conversation on each side must differ in its last message only."""
+    before = row.get("messages")
+    sides: list[Message] = []
+    if before is None and isinstance(row.get("prompt"), str):
+        before = [{"role": "user", "content": row["prompt"]}]
+    for name in ("chosen", "rejected"):
+        side = row[name]
+        if isinstance(side, list):
+            before, side = (before if before and len(side) == 1 else side[:-1]), side[-1]
+        sides.append({"role": "assistant", "content": side} if isinstance(side, str) else side)
+    if not before or any(side.get("role", "assistant") != "assistant" for side in sides):
+        raise ValueError("a pair needs messages (or a prompt) and two replies of the assistant")
+    return Pair(before, tools, sides[0], sides[1], "given")
 
 
 KINDS = ("other tool", "wrong argument", "no call", "needless call")

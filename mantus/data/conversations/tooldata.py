@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from mantus.data.conversations import outside
 from mantus.data.conversations.chatdata import value_words
 from mantus.data.conversations.values import INTEGERS, KINDS, Values, number
 from mantus.storage import ArtifactURI, Manifest, PhaseConfig, Reference, Work, execute
@@ -52,6 +53,27 @@ class ToolDataConfig(PhaseConfig):
     """Share of conversations about tools marked `served`."""
     seed: int = 1
     """Decides every draw."""
+    schemas: list[str] = Field(default_factory=list)
+    """Listings of tools: OpenAI's, MCP's, OpenAPI documents, JSON Schemas; JSON or YAML."""
+    made_tools: int = Field(default=0, ge=0)
+    """Tools composed of the shipped domains, beside those of `schemas`."""
+    schema_rows: int = Field(default=0, ge=0)
+    """Training conversations about the tools of `schemas` and the composed ones, beside `rows`."""
+    masked_share: float = Field(default=0.1, ge=0, le=1)
+    """Share of those whose tools and arguments have random names: descriptions must be read."""
+    teacher: str = ""
+    """An OpenAI-compatible endpoint that says `schema_rows` in other words (its key: MANTUS_TEACHER_KEY)."""
+    teacher_model: str = ""
+    """Name of the model there, where it serves several."""
+    teacher_share: float = Field(default=0.5, ge=0, le=1)
+    """Share of the rows with one call to ask it for; what loses a value keeps its own words."""
+    files: list[str] = Field(default_factory=list)
+    """Data sets with tool calls (xLAM, ToolACE, Glaive v2, Hermes, ShareGPT, OpenAI messages; json or jsonl); their
+    rows are trained, too."""
+    license: str = "unknown"
+    """Licence of `files`."""
+    apart_from: str = ""
+    """BFCL's data, a folder or pypi:bfcl-eval==<version>: no row, function or paraphrase of it is trained."""
 
 
 class ToolSpec(BaseModel):
@@ -118,15 +140,18 @@ def run(config: ToolDataConfig) -> Manifest:
     if not path.is_file():
         raise ValueError(f"tooldata.tools: {config.tools}: no such file")
     raw = path.read_bytes()
-    source = Reference(path.name, hashlib.sha256(raw).hexdigest())
+    sources = [Reference(path.name, hashlib.sha256(raw).hexdigest())]
     stored = read_tools(raw, path.name)
+    more = outside.read(config)
 
     def produce(work: Work) -> dict[str, Any]:
-        book = _Book(stored, config, *value_words(work.inputs.get("corpus")))
+        values = value_words(work.inputs.get("corpus"))
+        book, added = _Book(stored, config, *values), outside.make(config, more, *values)
         splits = {
-            "train": _unique(book.training(), config.rows),
+            "train": _unique(added.sifted(book.training()), config.rows) + added.train,
             "heldout": _unique(book.tests("heldout", book.tools), config.heldout_rows),
-            "unseen": _unique(book.tests("heldout", book.unseen), config.unseen_rows) if book.unseen else [],
+            "unseen": (_unique(book.tests("heldout", book.unseen), config.unseen_rows) if book.unseen else [])
+            + added.unseen,
         }
         _check_apart(splits)
         for name, rows in splits.items():
@@ -134,9 +159,10 @@ def run(config: ToolDataConfig) -> Manifest:
         served = [schema(tool) for tool in book.tools if tool.get("served")]
         (work.out / "tools.json").write_text(json.dumps(served, indent=1) + "\n")
         counts = Counter(row["category"] for row in splits["train"])
-        return {"rows": {name: len(rows) for name, rows in splits.items()}, "categories": dict(sorted(counts.items()))}
+        found = {"rows": {name: len(rows) for name, rows in splits.items()}, "categories": dict(sorted(counts.items()))}
+        return found | added.finish(work.out, splits["train"])
 
-    return execute("tooldata", config.model_copy(update={"tools": ""}), produce, [source])
+    return execute("tooldata", config.model_copy(update={"tools": ""}), produce, sources + more.references)
 
 
 def schema(tool: Tool) -> Row:
