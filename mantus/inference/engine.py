@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from mantus.storage.sums import check_sums
 from mantus.text.grammar import Constraint
 
 
@@ -76,9 +77,10 @@ class Engine(Protocol):
 
 
 def open_engine(folder: Path, threads: int = 0, cache_gib: float = 0.5) -> Engine:
-    """The engine for a release variant's folder. ValueError when the folder holds none."""
+    """The engine for a release variant's folder. ValueError when the folder holds none, or a file of it is damaged."""
     if not (Path(folder) / "openvino_model.xml").is_file():
         raise ValueError(f"{folder}: no OpenVINO model here; give a release's openvino-int8 folder")
+    check_sums(Path(folder))
     from mantus.inference.openvino import OpenVINOEngine
 
     return OpenVINOEngine(Path(folder), threads, cache_gib)

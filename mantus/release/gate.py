@@ -1,107 +1,95 @@
-"""The gate: what int8 cost, measured through the engine that serves, against limits.
+"""The gate: what a variant cost against limits, and which layers to leave alone when it cost too much.
 
-It knows models and engines, not how variants were made.
+It knows measurements, not how they were taken or how variants are written.
 """
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
+from mantus.release.measure import Measured
 
-from mantus.inference.engine import Sampling, open_engine
-from mantus.model.hf import load_model
-
-POSITIONS_EVERY = 8
-"""The most likely next token is compared at every 8th position."""
+SHARES = (1 / 8, 1 / 4, 1 / 2)
+"""Parts of all layers that are kept in bf16, one after the other, until a variant passes."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
-    """What the trained model itself says about the windows."""
+class Limits:
+    """What passes. All are changes against the trained model, as fractions; kl in nats a token."""
 
-    windows: list[list[int]]
-    perplexity: float
-    best: list[dict[int, int]]
-    """For each window: position -> the most likely token after it."""
+    max_ppl_change: float
+    max_kl_mean: float
+    max_kl_p99: float
+    min_top1: float
+    max_tool_drop: float
 
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What a variant says about the same windows."""
-
-    perplexity: float
-    top1: float
-    """Share of positions where its most likely token is the reference's."""
-
-
-@torch.no_grad()
-def measure_reference(model: Path, windows: list[list[int]]) -> Reference:
-    """Measure the trained model in float32."""
-    network = load_model(model).eval()
-    total, best = 0.0, []
-    for window in windows:
-        logits = network(torch.tensor([window]))[0].log_softmax(-1)
-        total -= float(logits[:-1].gather(1, torch.tensor(window[1:])[:, None]).sum())
-        best.append({at: int(logits[at].argmax()) for at in range(POSITIONS_EVERY, len(window) - 1, POSITIONS_EVERY)})
-    return Reference(windows, math.exp(total / sum(len(window) - 1 for window in windows)), best)
+    def loosened(self, factor: float) -> "Limits":
+        """The same for a format that may cost so many times as much; what tools may lose stays."""
+        return Limits(
+            self.max_ppl_change * factor,
+            self.max_kl_mean * factor,
+            self.max_kl_p99 * factor,
+            1 - (1 - self.min_top1) * factor,
+            self.max_tool_drop,
+        )
 
 
-def measure_openvino(folder: Path, reference: Reference) -> Measured:
-    """Through continuous batching, as served: scores of the windows, greedy next tokens of their prefixes."""
-    engine = open_engine(folder)
-    try:
-        scores = engine.score(reference.windows)
-        pairs = [
-            (window[: at + 1], token)
-            for window, best in zip(reference.windows, reference.best, strict=True)
-            for at, token in best.items()
-        ]
-        replies = engine.complete([prefix for prefix, _ in pairs], Sampling(max_tokens=1, ignore_stop=True))
-    finally:
-        engine.close()
-    agreed = [reply[0].id == token for reply, (_, token) in zip(replies, pairs, strict=True)]
-    flat = [value for window in scores for value in window]
-    return Measured(math.exp(-sum(flat) / len(flat)), sum(agreed) / len(agreed))
+Check = dict[str, Any]
 
 
-def measure_onnx(folder: Path, reference: Reference) -> Measured:
-    """Through onnxruntime-genai."""
-    import onnxruntime_genai as og
-
-    model = og.Model(str(folder))
-    total, agreed = 0.0, []
-    for window, best in zip(reference.windows, reference.best, strict=True):
-        parameters = og.GeneratorParams(model)
-        parameters.set_search_options(max_length=len(window) + 1)
-        generator = og.Generator(model, parameters)
-        generator.append_tokens(np.array(window, dtype=np.int32))
-        logits = torch.from_numpy(np.array(generator.get_output("logits"))[0]).float().log_softmax(-1)
-        total -= float(logits[:-1].gather(1, torch.tensor(window[1:])[:, None]).sum())
-        agreed += [int(logits[at].argmax()) == token for at, token in best.items()]
-    count = sum(len(window) - 1 for window in reference.windows)
-    return Measured(math.exp(total / count), sum(agreed) / len(agreed))
-
-
-MEASURES: dict[str, Callable[[Path, Reference], Measured]] = {
-    "openvino-int8": measure_openvino,
-    "onnx-int8": measure_onnx,
-}
-
-
-def judge(served: str, rows: Sequence[dict[str, Any]], max_ppl_change: float, min_top1: float) -> dict[str, Any]:
-    """The verdict over the served variant: {verdict, checks: [{name, value, limit, passed, message}]}."""
-    row = next(row for row in rows if row["name"] == served)
+def check(name: str, found: Measured, reference: Measured, limits: Limits) -> list[Check]:
+    """One entry for each limit: {name, value, limit, passed, message}."""
+    change = found.perplexity / reference.perplexity - 1
     checks = [
-        _check(served, "perplexity change", row["ppl_change"], max_ppl_change, row["ppl_change"] <= max_ppl_change),
-        _check(served, "top-1 agreement", row["top1"], min_top1, row["top1"] >= min_top1),
+        _check(name, "perplexity change", change, limits.max_ppl_change, change <= limits.max_ppl_change, "{:.2%}"),
+        _check(name, "KL mean", found.kl_mean, limits.max_kl_mean, found.kl_mean <= limits.max_kl_mean, "{:.4f}"),
+        _check(name, "KL p99", found.kl_p99, limits.max_kl_p99, found.kl_p99 <= limits.max_kl_p99, "{:.4f}"),
+        _check(name, "top-1 agreement", found.top1, limits.min_top1, found.top1 >= limits.min_top1, "{:.2%}"),
     ]
-    return {"verdict": "passed" if all(check["passed"] for check in checks) else "refused", "checks": checks}
+    if found.tools is not None and reference.tools is not None:
+        drop = reference.tools - found.tools
+        passed = drop <= limits.max_tool_drop + 1e-9
+        checks.append(_check(name, "tool-selection drop", drop, limits.max_tool_drop, passed, "{:.2%}"))
+    return checks
 
 
-def _check(served: str, name: str, value: float, limit: float, passed: bool) -> dict[str, Any]:
-    message = f"{served}: {name} {value:.2%}, limit {limit:.2%}"
+def _check(variant: str, name: str, value: float, limit: float, passed: bool, form: str) -> Check:
+    message = f"{variant}: {name} {form.format(value)}, limit {form.format(limit)}"
     return {"name": name, "value": value, "limit": limit, "passed": bool(passed), "message": message}
+
+
+def passes(checks: Collection[Check]) -> bool:
+    """Whether nothing failed. A value that is no number fails."""
+    return all(entry["passed"] for entry in checks)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A variant as it was written at last."""
+
+    measured: Measured
+    checks: list[Check]
+    kept: list[str]
+    """Layers that stayed in bf16."""
+
+
+def attempt(
+    write: Callable[[list[str]], Measured],
+    judge: Callable[[Measured], list[Check]],
+    ranking: Callable[[], list[str]],
+) -> Attempt:
+    """Write a variant; while it fails, again with more of its layers in bf16, the most sensitive first.
+
+    write: writes with the layers that it is given left alone, and measures.  ranking: all layers, most sensitive
+    first, or none where the format has no way to keep some; asked only when needed.  The last attempt is what stays.
+    """
+    measured = write([])
+    checks, kept = judge(measured), list[str]()
+    ranked = [] if passes(checks) else ranking()
+    for share in SHARES if ranked else ():
+        kept = sorted(ranked[: max(1, round(len(ranked) * share))])
+        measured = write(kept)
+        checks = judge(measured)
+        if passes(checks):
+            break
+    return Attempt(measured, checks, kept)

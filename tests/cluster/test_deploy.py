@@ -21,6 +21,7 @@ from mantus.launch.deploy.service import DIGEST, KEY, Services, annotation
 from mantus.launch.deploy.smoke import TOOL, smoke
 from mantus.launch.deploy.watch import is_ready
 from mantus.storage import execute, fetch, open_store, read_manifest
+from mantus.storage.sums import write_sums
 from tests.cluster.conftest import apply, ended
 from tests.cluster.objects import pod
 from tests.cluster.serving import runtime, stranger_config
@@ -134,6 +135,7 @@ def shorten_context(folder: Path) -> None:
     """It starts and answers /v1/models, but no chat fits in."""
     path = folder / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "max_position_embeddings": 16}))
+    write_sums(folder)
 
 
 def cut_weights(folder: Path) -> None:

