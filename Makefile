@@ -45,7 +45,8 @@ e2e-cluster: $(READY) ## of these the images' and the cluster's (needs root and 
 
 bench-data: $(READY) ## corpus building beside datatrove: cost, recall, precision (QUICK=--quick: whether it works)
 	$(BIN)/python -m benchmarks.data.run $(QUICK) --out benchmarks/results
-	test -n "$(QUICK)" || $(BIN)/python benchmarks/data/filter.py --out benchmarks/results
+	test -n "$(QUICK)" || $(BIN)/python benchmarks/data/filter.py --venv .mantus/bench/venv \
+	  --corpus "$$($(BIN)/python -m benchmarks.data.corpus)" --out benchmarks/results
 	test -n "$(QUICK)" || $(BIN)/python -m benchmarks.data.table
 
 bench-agent: $(READY) ## tool use: our BFCL scorer beside bfcl-eval's own; writes benchmarks/results/agent.json
