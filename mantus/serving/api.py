@@ -161,14 +161,18 @@ async def models(_: Request) -> Response:
 
 
 async def tokenize(request: Request) -> Response:
-    """POST tokenize: text, or messages as the model sees them."""
+    """POST tokenize: text, or messages as the model sees them.
+
+    A text that is wholly the name of a special token is that token: lm-eval asks so for the end token's id.
+    """
     body = await read(request, TokenizeRequest)
     tokenizer = generator().tokenizer
     if body.messages:
         messages, tools = [m.plain() for m in body.messages], [t.model_dump(exclude_none=True) for t in body.tools]
         ids = render(tokenizer, messages, tools, open_reply=body.add_generation_prompt).ids
     else:
-        ids = tokenizer.encode(body.prompt)
+        special = tokenizer.special.get(body.prompt)
+        ids = tokenizer.encode(body.prompt) if special is None else [special]
     return JSONResponse({"tokens": ids, "count": len(ids), "max_model_len": generator().engine.max_context})
 
 

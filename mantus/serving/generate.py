@@ -90,6 +90,7 @@ class Generator:
             frequency_penalty=request.frequency_penalty,
             stop_ids=self.stop_ids,
             constraint=constraint,
+            ignore_stop=request.ignore_eos,
             top=top,
         )
         return [Job(prompt, replace(sampling, seed=(seed + copy) & SEEDS)) for copy in range(request.n)]

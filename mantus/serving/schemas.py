@@ -41,6 +41,8 @@ class Generation(Shape):
     stream: bool = False
     stream_options: StreamOptions | None = None
     max_tokens: int | None = Field(default=None, ge=0)
+    ignore_eos: bool = False
+    """vLLM's: go on to the limit of tokens."""
     logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
 
     @property

@@ -233,10 +233,10 @@ class _Rules:
                 return " | ".join(self.add(item, f"{place}/{key}") for item in schema[key])
         kind = schema.get("type") or "object"
         if isinstance(kind, list):
-            return " | ".join(self.add(_only(schema, item, kind), place) for item in kind)
+            return " | ".join(self.add({**schema, "type": item}, place) for item in kind)
         if kind not in KNOWN:
             raise self._wrong(place, f"type {kind!r} is unknown")
-        self._know(set(schema) - KNOWN[kind] - {"type"}, place)
+        self._know(set(schema).difference({"type"}, *KNOWN.values()), place)  # those of other types say nothing here
         body: str = getattr(self, f"_{kind}")(schema, place)
         return body
 
@@ -302,9 +302,3 @@ class _Rules:
         if low > most or (high is not None and high < low):
             raise self._wrong(place, f"min{what} {low} is above {most if high is None else f'max{what} {high}'}")
         return low, None if high is None else int(high)
-
-
-def _only(schema: dict[str, Any], kind: str, kinds: list[str]) -> dict[str, Any]:
-    """One of a schema's several types, without the keywords that only others of them know."""
-    others = set().union(*(KNOWN.get(other, set()) for other in kinds)) - KNOWN.get(kind, set())
-    return {**{name: value for name, value in schema.items() if name not in others}, "type": kind}
