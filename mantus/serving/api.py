@@ -1,51 +1,80 @@
 """The routes: OpenAI's under /v1 and /openai/v1, tokenizing beside them, errors in OpenAI's shape.
 
-It knows HTTP; what a request means is in chat.py and completions.py.
+It knows HTTP; what a request means is in chat.py and completions.py, who may ask in guard.py.
 """
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import ExitStack, aclosing, suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from pydantic import BaseModel, ValidationError
+from starlette.types import Receive, Scope, Send
 
 from mantus.serving import chat, completions
-from mantus.serving.generate import Busy, Generator
+from mantus.serving.generate import Busy, EngineFailed, Generator
 from mantus.serving.metrics import CACHE, HTTP, RUNNING, WAITING
-from mantus.serving.schemas import ChatRequest, CompletionRequest, DetokenizeRequest, ErrorBody, TokenizeRequest
+from mantus.serving.schemas import (
+    ChatRequest,
+    CompletionRequest,
+    DetokenizeRequest,
+    ErrorBody,
+    TokenizeRequest,
+    inlined,
+)
 from mantus.text.chat import CHAT_TEMPLATE, render
 
 PREFIXES = ("/v1", "/openai/v1")
+LEFT = 499
+"""The code that proxies count a client's leaving with."""
 router = APIRouter()
 state: dict[str, Any] = {}
 """`generator` and `max_body_bytes`, set by server.py before the first request."""
 
 Body = TypeVar("Body", bound=BaseModel)
+Result = TypeVar("Result")
 
 
 class NotServed(LookupError):
     """A model of another name was asked for."""
 
 
+class Left(Exception):
+    """The client has gone."""
+
+
 async def read(request: Request, kind: type[Body]) -> Body:
-    """The checked body. ValueError names the field."""
-    raw = await request.body()
-    if len(raw) > state["max_body_bytes"]:
-        raise OverflowError(f"the body has {len(raw)} bytes; the limit is {state['max_body_bytes']}")
+    """The checked body. ValueError names the field; OverflowError when it is too large, before all of it is read."""
+    raw = bytearray()
+    async for part in request.stream():
+        raw += part
+        if len(raw) > state["max_body_bytes"]:
+            raise OverflowError(f"the body is larger than the limit of {state['max_body_bytes']} bytes")
     try:
-        body = kind.model_validate(json.loads(raw))
+        given = json.loads(raw)
+        json.dumps(given, ensure_ascii=False).encode()  # half a surrogate pair is JSON, but no text
+        body = kind.model_validate(given)
     except ValidationError as error:
         first = error.errors()[0]
-        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}") from None
+        place = ".".join(map(str, first["loc"])) or "body"
+        raise ValueError(f"{place}: {first['msg'].lower()} (got {_short(first['input'])})") from None
     except (ValueError, RecursionError):
         raise ValueError("body: not valid JSON") from None
     asked = getattr(body, "model", "")
     if asked and asked != state["generator"].name:
         raise NotServed(f"model {asked!r} is not served here; {state['generator'].name!r} is")
     return body
+
+
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else shown[:57] + "..."
 
 
 def generator() -> Generator:
@@ -57,19 +86,65 @@ def generator() -> Generator:
 async def chat_completions(request: Request) -> Response:
     """POST chat/completions."""
     body = await read(request, ChatRequest)
+    asked = chat.prepare(generator(), body)
     if body.stream:
-        chat.prepare(generator(), body)  # a wrong request is a 400, not a broken stream
-        return _events(chat.stream(generator(), body))
-    return JSONResponse(await chat.complete(generator(), body))
+        return Events(chat.stream(asked), body.n)
+    with generator().places(body.n):
+        return JSONResponse(await unless_left(request, chat.complete(asked)))
 
 
 async def plain_completions(request: Request) -> Response:
     """POST completions."""
     body = await read(request, CompletionRequest)
+    asked = completions.prepare(generator(), body)
     if body.stream:
-        completions.prompts(generator(), body)
-        return _events(completions.stream(generator(), body))
-    return JSONResponse(await completions.complete(generator(), body))
+        return Events(completions.stream(asked), asked.num_choices)
+    with generator().places(asked.num_choices):
+        return JSONResponse(await unless_left(request, completions.complete(asked)))
+
+
+async def unless_left(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """The result of `work`, which is cancelled when the client goes. Left when it has."""
+
+    async def leaving() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    tasks = asyncio.ensure_future(work), asyncio.ensure_future(leaving())
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if tasks[0].done():
+            return tasks[0].result()
+        raise Left
+    finally:
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await task
+
+
+class Events(StreamingResponse):
+    """Server-sent events, with places in the queue for as long as they flow. Busy when there are none."""
+
+    def __init__(self, chunks: AsyncGenerator[dict[str, Any], None], places: int) -> None:
+        self._held = ExitStack()
+        self._held.enter_context(generator().places(places))
+        super().__init__(_lines(chunks), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send them; the places are free again however that ends."""
+        with self._held:
+            await super().__call__(scope, receive, send)
+
+
+async def _lines(chunks: AsyncGenerator[dict[str, Any], None]) -> AsyncIterator[str]:
+    async with aclosing(chunks):
+        try:
+            async for chunk in chunks:
+                yield f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n"
+        except (EngineFailed, ValueError) as error:
+            yield f"data: {json.dumps({'error': describe(error)})}\n\n"
+    yield "data: [DONE]\n\n"
 
 
 async def models(_: Request) -> Response:
@@ -86,13 +161,18 @@ async def models(_: Request) -> Response:
 
 
 async def tokenize(request: Request) -> Response:
-    """POST tokenize: text, or messages as the model sees them."""
+    """POST tokenize: text, or messages as the model sees them.
+
+    A text that is wholly the name of a special token is that token: lm-eval asks so for the end token's id.
+    """
     body = await read(request, TokenizeRequest)
     tokenizer = generator().tokenizer
     if body.messages:
-        ids = render(tokenizer, body.messages, body.tools, open_reply=body.add_generation_prompt).ids
+        messages, tools = [m.plain() for m in body.messages], [t.model_dump(exclude_none=True) for t in body.tools]
+        ids = render(tokenizer, messages, tools, open_reply=body.add_generation_prompt).ids
     else:
-        ids = tokenizer.encode(body.prompt)
+        special = tokenizer.special.get(body.prompt)
+        ids = tokenizer.encode(body.prompt) if special is None else [special]
     return JSONResponse({"tokens": ids, "count": len(ids), "max_model_len": generator().engine.max_context})
 
 
@@ -117,27 +197,34 @@ async def metrics(_: Request) -> Response:
     return Response(generate_latest(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
-def _events(chunks: AsyncIterator[dict[str, Any]]) -> StreamingResponse:
-    async def lines() -> AsyncIterator[str]:
-        try:
-            async for chunk in chunks:
-                yield f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n"
-        except (Busy, ValueError) as error:
-            yield f"data: {json.dumps({'error': _error(error)[1]})}\n\n"
-        yield "data: [DONE]\n\n"
-
-    return StreamingResponse(lines(), media_type="text/event-stream")
+async def health(_: Request) -> Response:
+    """GET health: 200 while the engine can work, for probes. It asks for no key."""
+    failure = generator().engine.failure
+    return JSONResponse({"status": failure or "ok"}, status_code=503 if failure else 200)
 
 
-def _error(error: Exception) -> tuple[int, dict[str, Any]]:
-    text = str(error)
-    if isinstance(error, Busy):
-        return 429, ErrorBody(message=text, type="rate_limit_error", code=429).model_dump()
-    if isinstance(error, NotServed):
-        return 404, ErrorBody(message=text, type="not_found_error", param="model", code=404).model_dump()
-    code = 413 if isinstance(error, OverflowError) else 400
-    field = text.partition(":")[0] if ":" in text else None
-    return code, ErrorBody(message=text, type="invalid_request_error", param=field, code=code).model_dump()
+async def playground(_: Request) -> Response:
+    """GET /: a page to try the model with."""
+    return HTMLResponse((Path(__file__).parent / "playground.html").read_text(encoding="utf-8"))
+
+
+KINDS: tuple[tuple[type[Exception], int, str], ...] = (
+    (Busy, 429, "rate_limit_error"),
+    (NotServed, 404, "not_found_error"),
+    (OverflowError, 413, "invalid_request_error"),
+    (Left, LEFT, "invalid_request_error"),
+    (EngineFailed, 500, "server_error"),
+    (ValueError, 400, "invalid_request_error"),
+)
+
+
+def describe(error: Exception) -> dict[str, Any]:
+    """OpenAI's error object for what went wrong."""
+    code, kind = next((code, kind) for cause, code, kind in KINDS if isinstance(error, cause))
+    place = str(error).partition(":")[0]
+    named = code == 400 and ":" in str(error) and " " not in place
+    field = "model" if code == 404 else place if named else None
+    return ErrorBody.model_validate({"message": str(error), "type": kind, "param": field, "code": code}).model_dump()
 
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -147,31 +234,47 @@ def _guarded(path: str, handler: Handler) -> Handler:
     async def answer(request: Request) -> Response:
         try:
             response = await handler(request)
-        except (Busy, NotServed, OverflowError, ValueError) as error:
-            code, body = _error(error)
-            headers = {"Retry-After": "1"} if code == 429 else None
-            response = JSONResponse({"error": body}, status_code=code, headers=headers)
+        except (Busy, NotServed, OverflowError, Left, EngineFailed, ValueError) as error:
+            body = describe(error)
+            headers = {"Retry-After": "1"} if body["code"] == 429 else None
+            response = JSONResponse({"error": body}, status_code=body["code"], headers=headers)
+        except Exception:
+            logging.getLogger("mantus").exception("%s failed", path)
+            body = {"message": "the server failed; its log says why", "type": "server_error", "code": 500}
+            response = JSONResponse({"error": body}, status_code=500)
         HTTP.labels(path, str(response.status_code)).inc()
         return response
 
+    answer.__doc__ = handler.__doc__
     return answer
 
 
-def _add(methods: list[str], path: str, handler: Handler, prefixes: tuple[str, ...] = PREFIXES) -> None:
-    for prefix in prefixes:
-        router.add_api_route(prefix + path, _guarded(path, handler), methods=methods, response_model=None)
+def _add(method: str, path: str, handler: Handler, *, at: tuple[str, ...] = PREFIXES, body: Any = None) -> None:
+    named = {200: {"description": "as OpenAI's"}, 400: {"description": "a field is wrong"}}
+    asks = (
+        {"requestBody": {"required": True, "content": {"application/json": {"schema": inlined(body)}}}} if body else {}
+    )
+    for prefix in at:
+        router.add_api_route(
+            prefix + path,
+            _guarded(path, handler),
+            methods=[method],
+            response_model=None,
+            name=f"{handler.__name__}{prefix.replace('/', '_')}",
+            responses=named if body else None,  # type: ignore[arg-type]
+            openapi_extra=asks or None,
+        )
 
 
-_add(["POST"], "/chat/completions", chat_completions)
-_add(["POST"], "/completions", plain_completions)
-_add(["GET"], "/models", models)
+_add("POST", "/chat/completions", chat_completions, body=ChatRequest)
+_add("POST", "/completions", plain_completions, body=CompletionRequest)
+_add("GET", "/models", models)
+_add("POST", "/tokenize", tokenize, at=("", *PREFIXES), body=TokenizeRequest)
+_add("POST", "/detokenize", detokenize, at=("", *PREFIXES), body=DetokenizeRequest)
+_add("GET", "/tokenizer_info", tokenizer_info, at=("", *PREFIXES))
 router.add_api_route("/metrics", metrics, methods=["GET"], response_model=None)
-for _path, _method, _handler in (
-    ("/tokenize", "POST", tokenize),
-    ("/detokenize", "POST", detokenize),
-    ("/tokenizer_info", "GET", tokenizer_info),
-):
-    _add([_method], _path, _handler, ("", *PREFIXES))
+router.add_api_route("/health", health, methods=["GET"], response_model=None)
+router.add_api_route("/", playground, methods=["GET"], response_model=None, include_in_schema=False)
 
 
 def install(app: FastAPI, running: Generator, max_body_bytes: int) -> None:

@@ -6,47 +6,65 @@ It knows OpenAI's shapes and the dialect, not routes.
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass, field
 from typing import Any
 
-from mantus.inference.engine import Sampling
-from mantus.serving.generate import DEFAULT_TOKENS, Generator
+from mantus.inference.engine import Token
+from mantus.serving.generate import DEFAULT_TOKENS, Generator, Job, Piece
 from mantus.serving.metrics import TOOL_CALLS
 from mantus.serving.schemas import ChatRequest
-from mantus.text.calls import Call, Event, Malformed, StreamParser, TextDelta, check_call
+from mantus.text.calls import Call, Event, StreamParser, check_call
 from mantus.text.chat import render
-from mantus.text.grammar import Constraint, schema_constraint, tool_constraint
+from mantus.text.grammar import JSON_OBJECT, Constraint, schema_constraint, tool_constraint
 
 
-def prepare(generator: Generator, request: ChatRequest) -> tuple[list[int], Sampling]:
-    """The prompt's ids and how to sample. ValueError names the wrong field."""
-    choice = request.choice
-    for index, tool in enumerate(request.tools):
-        if not isinstance(tool.get("function"), dict) or not isinstance(tool["function"].get("name"), str):
-            raise ValueError(f"tools[{index}]: expected {{'type': 'function', 'function': {{'name': ...}}}}")
-    if choice not in ("none", "auto") and not request.tools:
+@dataclass
+class Chat:
+    """A checked request on its way: what to run, and what its replies are judged by."""
+
+    generator: Generator
+    request: ChatRequest
+    jobs: list[Job]
+    tools: list[dict[str, Any]]
+
+    @property
+    def num_prompt(self) -> int:
+        """Tokens of the prompt."""
+        return len(self.jobs[0].prompt)
+
+
+def prepare(generator: Generator, request: ChatRequest) -> Chat:
+    """Check a request against the model. ValueError names the wrong field."""
+    choice, tools = request.choice, request.offered
+    if choice not in ("none", "auto") and not tools:
         raise ValueError("tool_choice: no tools are offered")
-    tools = request.tools if choice != "none" else []
+    if request.top_logprobs and not request.logprobs:
+        raise ValueError("top_logprobs: needs logprobs")
     try:
-        prompt = render(generator.tokenizer, request.messages, tools, open_reply=True).ids
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"messages: a tool call is malformed ({error})") from None
+        messages = [message.plain() for message in request.messages]
+        prompt = render(generator.tokenizer, messages, tools if choice != "none" else [], open_reply=True).ids
+    except json.JSONDecodeError as error:
+        raise ValueError(f"messages: the arguments of a tool call are not JSON ({error})") from None
     limit = request.max_completion_tokens or request.max_tokens or DEFAULT_TOKENS
     room = min(limit, generator.engine.max_context - len(prompt))
-    sampling = generator.sampling(request, len(prompt), limit, _constraint(request, choice, room))
-    return prompt, sampling
+    constraint = _constraint(request, tools, choice, room)
+    return Chat(generator, request, generator.jobs(request, prompt, limit, constraint, request.top_logprobs), tools)
 
 
-def _constraint(request: ChatRequest, choice: str, room: int) -> Constraint | None:
+def _constraint(request: ChatRequest, tools: list[dict[str, Any]], choice: str, room: int) -> Constraint | None:
     """What the reply must look like; `room` is its limit of tokens, and a token has at least one character."""
-    wanted = request.response_format or {}
-    if wanted.get("type") == "json_schema":
-        return schema_constraint((wanted.get("json_schema") or {}).get("schema") or {})
-    if wanted.get("type") not in (None, "text"):
-        raise ValueError(f"response_format.type: {wanted['type']!r} is not text or json_schema")
-    if choice == "none" or (choice == "auto" and _lax(request.tools)):
+    wanted = request.response_format
+    if wanted is not None and wanted.type != "text" and choice in ("auto", "none"):
+        if wanted.type == "json_object":
+            return JSON_OBJECT
+        if wanted.json_schema is None:
+            raise ValueError("response_format.json_schema: missing")
+        return schema_constraint(wanted.json_schema.schema_)
+    if choice == "none" or (choice == "auto" and _lax(tools)):
         return None
-    return tool_constraint(request.tools, choice, request.parallel_tool_calls, max_chars=max(1, room))
+    return tool_constraint(tools, choice, request.parallel_tool_calls, max_chars=max(1, room))
 
 
 def _lax(tools: list[dict[str, Any]]) -> bool:
@@ -54,77 +72,109 @@ def _lax(tools: list[dict[str, Any]]) -> bool:
     return all(tool["function"].get("strict") is False for tool in tools)
 
 
-async def complete(generator: Generator, request: ChatRequest) -> dict[str, Any]:
+@dataclass
+class _Reply:
+    """One choice while it comes."""
+
+    parser: StreamParser = field(default_factory=StreamParser)
+    texts: list[str] = field(default_factory=list)
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    logprobs: list[dict[str, Any]] = field(default_factory=list)
+    tokens: int = 0
+    finish: str = ""
+
+    def take(self, chat: Chat, piece: Piece) -> Iterator[str | dict[str, Any]]:
+        """More of it; texts and calls that are now certain."""
+        token = piece.token
+        self.tokens += token.id >= 0
+        if chat.request.logprobs and token.id >= 0 and token.id not in chat.generator.stop_ids:
+            self.logprobs.append(_logprob(chat.generator, token))
+        for event in [*self.parser.push(piece.text), *(self.parser.finish() if piece.finish else [])]:
+            if (shown := self._shown(chat, event)) != "":
+                yield shown
+        if piece.finish:
+            self.finish = "tool_calls" if self.calls and piece.finish == "stop" else piece.finish
+
+    def _shown(self, chat: Chat, event: Event) -> str | dict[str, Any]:
+        if not isinstance(event, Call):
+            self.texts.append(event.text)
+            return event.text
+        self.calls.append(_call(event, chat.tools))
+        return self.calls[-1]
+
+    def message(self) -> dict[str, Any]:
+        """The whole message."""
+        text = "".join(self.texts)
+        if not self.calls:
+            return {"role": "assistant", "content": text}
+        return {"role": "assistant", "content": text.strip() or None, "tool_calls": self.calls}
+
+
+async def complete(chat: Chat) -> dict[str, Any]:
     """A whole chat completion."""
-    prompt, sampling = prepare(generator, request)
-    choices, generated = [], 0
-    for index in range(request.n):
-        parser, events, finish, logprobs = StreamParser(), [], "", []
-        one = sampling if not index else _reseeded(sampling, index)
-        async for piece in generator.stream(prompt, one, request.stops):
-            events += parser.push(piece.text)
-            finish = piece.finish
-            if piece.token.id >= 0:
-                generated += 1
-                logprobs.append(_logprob(generator, piece.token.id, piece.token.logprob))
-        events += parser.finish()
-        choice = _choice(index, events, finish, request)
-        choice["logprobs"] = {"content": logprobs} if request.logprobs else None
-        choices.append(choice)
-    return {**_head(generator, "chat.completion"), "choices": choices, "usage": usage(len(prompt), generated)}
+    replies = [_Reply() for _ in chat.jobs]
+    async with aclosing(chat.generator.run(chat.jobs, chat.request.stops)) as pieces:
+        async for index, piece in pieces:
+            for _ in replies[index].take(chat, piece):
+                pass
+    choices = [
+        {
+            "index": index,
+            "message": reply.message(),
+            "logprobs": {"content": reply.logprobs} if chat.request.logprobs else None,
+            "finish_reason": reply.finish,
+        }
+        for index, reply in enumerate(replies)
+    ]
+    counted = usage(chat.num_prompt, sum(reply.tokens for reply in replies))
+    return {**_head(chat.generator, "chat.completion"), "choices": choices, "usage": counted}
 
 
-def _choice(index: int, events: list[Event], finish: str, request: ChatRequest) -> dict[str, Any]:
-    text = "".join(event.text for event in events if isinstance(event, TextDelta | Malformed))
-    calls = [_call(number, event, request) for number, event in enumerate(e for e in events if isinstance(e, Call))]
-    message: dict[str, Any] = {"role": "assistant", "content": text.strip() or None if calls else text}
-    if calls:
-        message["tool_calls"] = [{name: value for name, value in call.items() if name != "index"} for call in calls]
-    return {"index": index, "message": message, "finish_reason": _finish(finish, bool(calls))}
+async def stream(chat: Chat) -> AsyncGenerator[dict[str, Any], None]:
+    """The chunks of a streamed chat completion."""
+    head, replies = _head(chat.generator, "chat.completion.chunk"), [_Reply() for _ in chat.jobs]
+    for index in range(len(replies)):
+        yield _chunk(head, index, {"role": "assistant", "content": ""})
+    async with aclosing(chat.generator.run(chat.jobs, chat.request.stops)) as pieces:
+        async for index, piece in pieces:
+            reply = replies[index]
+            for shown in reply.take(chat, piece):
+                delta = {"content": shown} if isinstance(shown, str) else {"tool_calls": [_numbered(reply, shown)]}
+                yield _chunk(head, index, delta, logprobs=_settled(reply))
+            if reply.finish:
+                yield _chunk(head, index, {}, reply.finish, _settled(reply))
+    if chat.request.wants_usage:
+        counted = usage(chat.num_prompt, sum(reply.tokens for reply in replies))
+        yield {**head, "choices": [], "usage": counted}
 
 
-async def stream(generator: Generator, request: ChatRequest) -> AsyncIterator[dict[str, Any]]:
-    """The chunks of a streamed chat completion (first choice only; n is 1 for streams)."""
-    prompt, sampling = prepare(generator, request)
-    head = _head(generator, "chat.completion.chunk")
-    parser, num_calls, generated, finish = StreamParser(), 0, 0, ""
-    yield _chunk(head, {"role": "assistant", "content": ""})
-    async for piece in generator.stream(prompt, sampling, request.stops):
-        generated += piece.token.id >= 0
-        finish = piece.finish
-        for event in [*parser.push(piece.text), *(parser.finish() if piece.finish else [])]:
-            if isinstance(event, Call):
-                yield _chunk(head, {"tool_calls": [_call(num_calls, event, request)]})
-                num_calls += 1
-            elif event.text:
-                yield _chunk(head, {"content": event.text})
-    yield _chunk(head, {}, _finish(finish, num_calls > 0))
-    if request.wants_usage:
-        yield {**head, "choices": [], "usage": usage(len(prompt), generated)}
+def _numbered(reply: _Reply, call: dict[str, Any]) -> dict[str, Any]:
+    return {"index": reply.calls.index(call), **call}
 
 
-def _call(index: int, call: Call, request: ChatRequest) -> dict[str, Any]:
-    problem = check_call(call, request.tools)
-    offered = {tool["function"]["name"] for tool in request.tools}
+def _settled(reply: _Reply) -> list[dict[str, Any]]:
+    """Log probabilities that no chunk has carried yet."""
+    found, reply.logprobs = reply.logprobs, []
+    return found
+
+
+def _call(call: Call, tools: list[dict[str, Any]]) -> dict[str, Any]:
+    problem = check_call(call, tools)
+    offered = {tool["function"]["name"] for tool in tools}
     outcome = "ok" if not problem else "schema_error" if call.name in offered else "unknown_tool"
     TOOL_CALLS.labels(call.name if call.name in offered else "unknown", outcome).inc()
     function = {"name": call.name, "arguments": json.dumps(call.arguments, ensure_ascii=False)}
-    return {"index": index, "id": f"call_{uuid.uuid4().hex[:24]}", "type": "function", "function": function}
+    return {"id": f"call_{uuid.uuid4().hex[:24]}", "type": "function", "function": function}
 
 
-def _finish(finish: str, called: bool) -> str:
-    return "tool_calls" if called and finish == "stop" else {"cancelled": "stop", "error": "stop"}.get(finish, finish)
+def _logprob(generator: Generator, token: Token) -> dict[str, Any]:
+    top = [_one_logprob(generator, index, value) for index, value in token.top]
+    return {**_one_logprob(generator, token.id, token.logprob), "top_logprobs": top}
 
 
-def _reseeded(sampling: Sampling, index: int) -> Sampling:
-    from dataclasses import replace
-
-    return replace(sampling, seed=sampling.seed + index)
-
-
-def _logprob(generator: Generator, token: int, logprob: float) -> dict[str, Any]:
+def _one_logprob(generator: Generator, token: int, logprob: float) -> dict[str, Any]:
     raw = generator.tokenizer.token_bytes(token)
-    return {"token": raw.decode("utf-8", "replace"), "logprob": logprob, "bytes": list(raw), "top_logprobs": []}
+    return {"token": raw.decode("utf-8", "replace"), "logprob": logprob, "bytes": list(raw)}
 
 
 def _head(generator: Generator, kind: str) -> dict[str, Any]:
@@ -132,8 +182,15 @@ def _head(generator: Generator, kind: str) -> dict[str, Any]:
     return {"id": name, "object": kind, "created": int(time.time()), "model": generator.name}
 
 
-def _chunk(head: dict[str, Any], delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
-    return {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
+def _chunk(
+    head: dict[str, Any],
+    index: int,
+    delta: dict[str, Any],
+    finish: str | None = None,
+    logprobs: list[dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    shown = {"content": logprobs} if logprobs else None
+    return {**head, "choices": [{"index": index, "delta": delta, "logprobs": shown, "finish_reason": finish}]}
 
 
 def usage(prompt: int, generated: int) -> dict[str, int]:

@@ -6,87 +6,148 @@ It knows OpenAI's shapes, not routes.
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
 from typing import Any
 
+from mantus.inference.engine import Scored
 from mantus.serving.chat import usage
-from mantus.serving.generate import Generator
-from mantus.serving.schemas import CompletionRequest
+from mantus.serving.generate import Generator, Job, Piece
+from mantus.serving.schemas import MAX_CHOICES, CompletionRequest
+
+DEFAULT_TOKENS = 16
 
 
-def prompts(generator: Generator, request: CompletionRequest) -> list[list[int]]:
-    """The prompts as ids. ValueError when one is empty or has ids beyond the vocabulary."""
-    given = request.prompt
-    if isinstance(given, str):
-        found = [generator.tokenizer.encode(given)]
-    elif given and isinstance(given[0], int):
-        found = [list(given)]
-    else:
-        found = [generator.tokenizer.encode(item) if isinstance(item, str) else list(item) for item in given]  # type: ignore[arg-type]
-    for ids in found:
-        if not ids:
-            raise ValueError("prompt: it has no tokens")
-        if not all(0 <= index < generator.engine.vocab_size for index in ids):
-            raise ValueError(f"prompt: ids must be from 0 to {generator.engine.vocab_size - 1}")
-    return found
+@dataclass
+class Completion:
+    """A checked request on its way: its prompts, and the replies to make (none when it asks for no tokens)."""
+
+    generator: Generator
+    request: CompletionRequest
+    prompts: list[list[int]]
+    jobs: list[Job]
+
+    @property
+    def num_choices(self) -> int:
+        """Choices of the answer."""
+        return len(self.prompts) * self.request.n
+
+    @property
+    def wants_scores(self) -> bool:
+        """Whether the prompts' own log probabilities are asked for."""
+        return self.request.echo and self.request.logprobs is not None
 
 
-async def complete(generator: Generator, request: CompletionRequest) -> dict[str, Any]:
+def prepare(generator: Generator, request: CompletionRequest) -> Completion:
+    """Check a request against the model. ValueError names the wrong field."""
+    given: Any = request.prompt
+    several = given if isinstance(given, list) and not isinstance(next(iter(given), None), int) else [given]
+    found = [generator.tokenizer.encode(item) if isinstance(item, str) else list(item) for item in several]
+    if not found or not all(found):
+        raise ValueError("prompt: it has no tokens")
+    if not all(0 <= index < generator.engine.vocab_size for ids in found for index in ids):
+        raise ValueError(f"prompt: ids must be from 0 to {generator.engine.vocab_size - 1}")
+    if len(found) * request.n > MAX_CHOICES:
+        raise ValueError(f"n: {len(found)} prompts x {request.n} are more than {MAX_CHOICES} replies")
+    limit = DEFAULT_TOKENS if request.max_tokens is None else request.max_tokens
+    top = request.logprobs or 0
+    jobs = [job for ids in found for job in generator.jobs(request, ids, max(1, limit), None, top)]
+    return Completion(generator, request, found, jobs if limit else [])
+
+
+@dataclass
+class _Reply:
+    """One choice while it comes: tokens that no chunk has carried yet, each with what is known of its probability."""
+
+    text: str = ""
+    ids: list[int] = field(default_factory=list)
+    known: list[Scored | None] = field(default_factory=list)
+    finish: str = ""
+    tokens: int = 0
+
+    def take(self, piece: Piece) -> None:
+        """More of it. A token that ends it is listed too: lm-eval takes the last one for a generated one."""
+        self.text, self.finish = self.text + piece.text, piece.finish
+        token = piece.token
+        self.tokens += token.id >= 0
+        if token.id >= 0:
+            self.ids.append(token.id)
+            self.known.append(Scored(token.logprob, token.top))
+
+
+async def complete(asked: Completion) -> dict[str, Any]:
     """A whole completion for every prompt."""
-    given = prompts(generator, request)
-    limit = 16 if request.max_tokens is None else request.max_tokens
-    scores = (
-        await asyncio.to_thread(generator.engine.score, given) if request.echo and request.logprobs is not None else []
-    )
-    choices, generated = [], 0
-    for number, ids in enumerate(given):
-        for copy in range(request.n):
-            text, tokens, logprobs, finish = "", [], [], "length"
-            sampling = generator.sampling(request, len(ids), limit, None)
-            async for piece in generator.stream(ids, sampling, request.stops) if limit else _nothing():
-                text, finish = text + piece.text, piece.finish
-                if piece.token.id >= 0:
-                    tokens.append(piece.token.id)
-                    logprobs.append(piece.token.logprob)
-            generated += len(tokens)
-            values: list[float | None] = list(logprobs)
-            if request.echo:
-                text = generator.tokenizer.decode(ids) + text
-                tokens = [*ids, *tokens]
-                values = [None, *(scores[number] if scores else [None] * (len(ids) - 1)), *logprobs]
-            shown = _logprobs(generator, tokens, values) if request.logprobs is not None else None
-            index = number * request.n + copy
-            choices.append({"index": index, "text": text, "logprobs": shown, "finish_reason": finish})
-    return {**_head(generator), "choices": choices, "usage": usage(sum(map(len, given)), generated)}
+    generator, request = asked.generator, asked.request
+    replies = await _begun(asked)
+    async with aclosing(generator.run(asked.jobs, request.stops)) as pieces:
+        async for index, piece in pieces:
+            replies[index].take(piece)
+    choices = [_choice(asked, index, reply, 0) for index, reply in enumerate(replies)]
+    return {**_head(generator), "choices": choices, "usage": _usage(asked, replies)}
 
 
-async def stream(generator: Generator, request: CompletionRequest) -> AsyncIterator[dict[str, Any]]:
-    """Chunks of the completion of the first prompt."""
-    ids = prompts(generator, request)[0]
-    limit = 16 if request.max_tokens is None else request.max_tokens
-    head, generated = _head(generator), 0
-    async for piece in generator.stream(ids, generator.sampling(request, len(ids), limit, None), request.stops):
-        generated += piece.token.id >= 0
-        choice = {"index": 0, "text": piece.text, "logprobs": None, "finish_reason": piece.finish or None}
-        yield {**head, "choices": [choice]}
+async def stream(asked: Completion) -> AsyncGenerator[dict[str, Any], None]:
+    """The chunks of a streamed completion of every prompt."""
+    generator, request, head = asked.generator, asked.request, _head(asked.generator)
+    replies = await _begun(asked)
+    offsets = [0] * len(replies)
+    for index, reply in enumerate(replies):
+        if reply.text or not asked.jobs:
+            yield {**head, "choices": [_sent(asked, index, reply, offsets)]}
+    async with aclosing(generator.run(asked.jobs, request.stops)) as pieces:
+        async for index, piece in pieces:
+            replies[index].take(piece)
+            if piece.text or piece.finish:
+                yield {**head, "choices": [_sent(asked, index, replies[index], offsets)]}
     if request.wants_usage:
-        yield {**head, "choices": [], "usage": usage(len(ids), generated)}
+        yield {**head, "choices": [], "usage": _usage(asked, replies)}
 
 
-async def _nothing() -> AsyncIterator[Any]:
-    none: tuple[Any, ...] = ()
-    for piece in none:
-        yield piece
+async def _begun(asked: Completion) -> list[_Reply]:
+    """A reply for each choice, with its prompt in it where the request says echo."""
+    replies = [_Reply(finish="" if asked.jobs else "length") for _ in range(asked.num_choices)]
+    if asked.request.echo:
+        engine, top = asked.generator.engine, asked.request.logprobs or 0
+        for number, ids in enumerate(asked.prompts):
+            scores = await asyncio.to_thread(engine.prompt_scores, ids, max(1, top)) if asked.wants_scores else []
+            for reply in replies[number * asked.request.n : (number + 1) * asked.request.n]:
+                reply.text, reply.ids = asked.generator.tokenizer.decode(ids), list(ids)
+                unknown: list[Scored | None] = [None] * (len(ids) - 1)
+                reply.known = [None, *(scores or unknown)]
+    return replies
 
 
-def _logprobs(generator: Generator, ids: Sequence[int], values: Sequence[float | None]) -> dict[str, Any]:
-    names = [generator.tokenizer.decode([index]) for index in ids]
-    offsets, at = [], 0
-    for name in names:
-        offsets.append(at)
-        at += len(name)
-    top = [None if value is None else {name: value} for name, value in zip(names, values, strict=True)]
-    return {"tokens": names, "token_logprobs": list(values), "top_logprobs": top, "text_offset": offsets}
+def _sent(asked: Completion, index: int, reply: _Reply, offsets: list[int]) -> dict[str, Any]:
+    """What a chunk carries of a reply; it is gone from there."""
+    choice = _choice(asked, index, reply, offsets[index])
+    offsets[index] += len(reply.text)
+    reply.text, reply.ids, reply.known = "", [], []
+    return choice
+
+
+def _choice(asked: Completion, index: int, reply: _Reply, offset: int) -> dict[str, Any]:
+    wanted = asked.request.logprobs is not None
+    shown = _logprobs(asked.generator, reply.ids, reply.known, offset) if wanted else None
+    return {"index": index, "text": reply.text, "logprobs": shown, "finish_reason": reply.finish or None}
+
+
+def _logprobs(
+    generator: Generator, ids: Sequence[int], known: Sequence[Scored | None], offset: int
+) -> dict[str, list[Any]]:
+    """OpenAI's lists; of alternatives that are spelt alike (parts of characters) `top_logprobs` has the likeliest."""
+    names, offsets, tops = [generator.tokenizer.decode([index]) for index in ids], [], []
+    for name, scored in zip(names, known, strict=True):
+        offsets.append(offset)
+        offset += len(name)
+        others = {generator.tokenizer.decode([other]): value for other, value in reversed(scored.top)} if scored else {}
+        tops.append({**others, name: max(scored.logprob, others.get(name, scored.logprob))} if scored else None)
+    values = [scored.logprob if scored else None for scored in known]
+    return {"tokens": names, "token_logprobs": values, "top_logprobs": tops, "text_offset": offsets}
+
+
+def _usage(asked: Completion, replies: Sequence[_Reply]) -> dict[str, int]:
+    return usage(sum(map(len, asked.prompts)), sum(reply.tokens for reply in replies))
 
 
 def _head(generator: Generator) -> dict[str, Any]:

@@ -1,14 +1,15 @@
-"""From a checked request to pieces of text: prompts, sampling, stop strings, cancelling, counting.
+"""From checked requests to pieces of text: places in the queue, sampling, stop strings, cancelling, counting.
 
 It knows the engine and the tokenizer, not HTTP or OpenAI's JSON.
 """
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
-from mantus.inference.engine import Engine, Sampling, Token
+from mantus.inference.engine import Engine, Handle, OnToken, Sampling, Token
 from mantus.serving.metrics import Watch
 from mantus.serving.schemas import Generation
 from mantus.text.calls import overlap
@@ -16,10 +17,15 @@ from mantus.text.grammar import Constraint
 from mantus.text.tokenizer import Tokenizer
 
 DEFAULT_TOKENS = 512
+SEEDS = (1 << 63) - 1
 
 
 class Busy(RuntimeError):
     """Too many requests in flight."""
+
+
+class EngineFailed(RuntimeError):
+    """The engine broke; nothing that the client asked for is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,14 @@ class Piece:
     finish: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One reply to make."""
+
+    prompt: Sequence[int]
+    sampling: Sampling
+
+
 @dataclass
 class Generator:
     """Runs requests on one engine."""
@@ -39,54 +53,103 @@ class Generator:
     tokenizer: Tokenizer
     name: str
     max_waiting: int
+    max_tokens: int = 0
+    """Longest reply; 0: as long as the context."""
     in_flight: int = 0
-    _tasks: set[int] = field(default_factory=set)
 
-    def sampling(
-        self, request: Generation, num_prompt: int, limit: int | None, constraint: Constraint | None
-    ) -> Sampling:
-        """What the engine is asked. ValueError when the prompt does not fit."""
-        room = self.engine.max_context - num_prompt
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Ids that end a reply."""
+        return frozenset((self.tokenizer.im_end_id, self.tokenizer.eot_id))
+
+    @contextmanager
+    def places(self, num: int) -> Iterator[None]:
+        """Take places in the queue for as long as the block lasts. Busy when there are too few."""
+        if self.in_flight + num > self.max_waiting:
+            raise Busy(f"{self.in_flight} replies are under way and {num} more do not fit; try again in a second")
+        self.in_flight += num
+        try:
+            yield
+        finally:
+            self.in_flight -= num
+
+    def jobs(
+        self, request: Generation, prompt: Sequence[int], limit: int | None, constraint: Constraint | None, top: int
+    ) -> list[Job]:
+        """The `n` replies to one prompt. ValueError when it does not fit into the context."""
+        room = self.engine.max_context - len(prompt)
         if room < 1:
-            raise ValueError(f"messages: {num_prompt} tokens do not fit into a context of {self.engine.max_context}")
-        return Sampling(
-            max_tokens=min(limit if limit is not None else DEFAULT_TOKENS, room),
+            raise ValueError(f"prompt: {len(prompt)} tokens do not fit into a context of {self.engine.max_context}")
+        seed = random.getrandbits(62) if request.seed is None else request.seed & SEEDS
+        sampling = Sampling(
+            max_tokens=min(limit if limit is not None else DEFAULT_TOKENS, room, self.max_tokens or room),
             temperature=request.temperature,
             top_p=request.top_p,
             top_k=request.top_k,
-            seed=request.seed if request.seed is not None else random.getrandbits(31),
-            stop_ids=frozenset((self.tokenizer.im_end_id, self.tokenizer.eot_id)),
+            presence_penalty=request.presence_penalty,
+            frequency_penalty=request.frequency_penalty,
+            stop_ids=self.stop_ids,
             constraint=constraint,
+            ignore_stop=request.ignore_eos,
+            top=top,
         )
+        return [Job(prompt, replace(sampling, seed=(seed + copy) & SEEDS)) for copy in range(request.n)]
 
-    async def stream(self, prompt: Sequence[int], sampling: Sampling, stops: Sequence[str]) -> AsyncIterator[Piece]:
-        """Pieces of a reply as they come; leaving early cancels the request. Busy when the queue is full."""
-        if self.in_flight >= self.max_waiting:
-            raise Busy(f"{self.in_flight} requests are in flight; try again in a second")
-        self.in_flight += 1
-        loop, tokens = asyncio.get_running_loop(), asyncio.Queue[Token]()
-        watch, finish = Watch(self.name, len(prompt)), "cancelled"
+    async def run(self, jobs: Sequence[Job], stops: Sequence[str]) -> AsyncGenerator[tuple[int, Piece], None]:
+        """Pieces of several replies as they come, each with its job's number; leaving early cancels what is left.
 
-        def deliver(token: Token) -> None:
-            loop.call_soon_threadsafe(tokens.put_nowait, token)
-
-        handle = self.engine.submit(prompt, sampling, deliver)
-        text = _Text(self.tokenizer, sampling.stop_ids, stops)
+        ValueError when the engine refuses a job, EngineFailed when it breaks.
+        """
+        arrived: asyncio.Queue[tuple[int, Token]] = asyncio.Queue()
+        running = self._submit(jobs, stops, arrived)
         try:
-            while True:
-                token = await tokens.get()
+            while running:
+                number, token = await arrived.get()
+                if number not in running:  # cut by a stop string; its cancelling is under way
+                    continue
+                handle, text, watch = running[number]
                 if token.id >= 0:
                     watch.token()
                 shown, stopped = text.push(token)
                 finish = "stop" if stopped else token.finish
-                yield Piece(shown, token, finish)
                 if finish:
-                    return
+                    handle.cancel()
+                    watch.finish(finish)
+                    del running[number]
+                _raise(token)
+                yield number, Piece(shown, token, finish)
         finally:
-            self.in_flight -= 1
-            if finish in ("cancelled", "stop"):
+            for handle, _, watch in running.values():
                 handle.cancel()
-            watch.finish(finish)
+                watch.finish("cancelled")
+
+    def _submit(
+        self, jobs: Sequence[Job], stops: Sequence[str], arrived: "asyncio.Queue[tuple[int, Token]]"
+    ) -> dict[int, tuple[Handle, "_Text", Watch]]:
+        """Start all jobs; their tokens go to `arrived`, whose loop is the running one."""
+        loop = asyncio.get_running_loop()
+
+        def deliverer(number: int) -> OnToken:
+            def deliver(token: Token) -> None:
+                loop.call_soon_threadsafe(arrived.put_nowait, (number, token))
+
+            return deliver
+
+        return {
+            number: (
+                self.engine.submit(job.prompt, job.sampling, deliverer(number)),
+                _Text(self.tokenizer, job.sampling.stop_ids, stops),
+                Watch(self.name, len(job.prompt)),
+            )
+            for number, job in enumerate(jobs)
+        }
+
+
+def _raise(token: Token) -> None:
+    if token.finish == "refused":
+        raise ValueError(f"the engine refuses the request: {token.note}")
+    if token.finish in ("error", "cancelled"):
+        raise EngineFailed(token.note or "the server is shutting down")
 
 
 class _Text:

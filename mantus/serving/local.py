@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -20,12 +21,18 @@ START_TIMEOUT_S = 120
 
 
 @contextmanager
-def served(release: Path, name: str = "mantus", cache_gib: float = 1.0, allow_refused: bool = False) -> Iterator[str]:
-    """Serve a release; yields `http://127.0.0.1:<port>/v1`. RuntimeError with the log's last line when it dies."""
+def served(
+    release: Path, name: str = "mantus", cache_gib: float = 1.0, allow_refused: bool = False, **settings: Any
+) -> Iterator[str]:
+    """Serve a release; yields `http://127.0.0.1:<port>/v1`. RuntimeError with the log's last line when it dies.
+
+    settings: further fields of ServeConfig.
+    """
     port = free_port()
     command = [sys.executable, "-m", "mantus.serving.server", "--model_dir", str(release), "--model_name", name]
     command += ["--http_port", str(port), "--host", "127.0.0.1", "--cache_gib", str(cache_gib)]
     command += ["--allow_refused"] if allow_refused else []
+    command += [f"--{field}={value}" for field, value in settings.items()]
     with tempfile.TemporaryFile() as log:
         child = start_child(command, stdout=log, stderr=log, env={**os.environ, "MANTUS_CHILD": "1"})
         try:

@@ -71,6 +71,7 @@ class Watch:
             BETWEEN.labels(*labels).observe(now - self.last)
         else:
             FIRST_TOKEN.labels(*labels).observe(now - self.start)
+        GENERATED_TOKENS.labels(*labels).inc()
         self.last, self.tokens = now, self.tokens + 1
 
     def finish(self, reason: str) -> None:
@@ -78,7 +79,6 @@ class Watch:
         labels = (self.model, "0")
         WHOLE.labels(*labels).observe(time.monotonic() - self.start)
         PROMPT_TOKENS.labels(*labels).inc(self.prompt_tokens)
-        GENERATED_TOKENS.labels(*labels).inc(self.tokens)
         PROMPT_SIZE.labels(*labels).observe(self.prompt_tokens)
         REPLY_SIZE.labels(*labels).observe(self.tokens)
         SUCCESS.labels(*labels, {"cancelled": "abort"}.get(reason, reason)).inc()

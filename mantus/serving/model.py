@@ -6,8 +6,9 @@ It knows KServe's types, not OpenAI's.
 from typing import Any
 
 from kserve import InferOutput, InferRequest, InferResponse, Model
+from kserve.errors import InvalidInput
 
-from mantus.serving.completions import complete
+from mantus.serving.completions import complete, prepare
 from mantus.serving.generate import Generator
 from mantus.serving.schemas import CompletionRequest
 
@@ -23,12 +24,21 @@ class ServedModel(Model):  # type: ignore[misc]
     async def predict(self, payload: Any, headers: Any = None, response_headers: Any = None) -> Any:
         """v1: {"instances": [text]} -> {"predictions": [text]}; v2: one BYTES input -> one BYTES output."""
         if isinstance(payload, InferRequest):
-            texts = [item.decode() if isinstance(item, bytes) else str(item) for item in payload.inputs[0].data]
-            output = InferOutput("text", [len(texts)], "BYTES", data=[await self._continue(text) for text in texts])
+            if not payload.inputs or not payload.inputs[0].data:
+                raise InvalidInput("inputs: expected one BYTES tensor of texts")
+            inputs = [item.decode() if isinstance(item, bytes) else str(item) for item in payload.inputs[0].data]
+            output = InferOutput("text", [len(inputs)], "BYTES", data=[await self._continue(text) for text in inputs])
             return InferResponse(payload.id, self.name, [output])
-        return {"predictions": [await self._continue(str(text)) for text in payload["instances"]]}
+        texts = payload.get("instances") if isinstance(payload, dict) else None
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise InvalidInput("instances: expected a list of texts")
+        return {"predictions": [await self._continue(text) for text in texts]}
 
     async def _continue(self, text: str) -> str:
-        request = CompletionRequest(prompt=text, max_tokens=64, temperature=0)
-        done: str = (await complete(self.generator, request))["choices"][0]["text"]
+        try:
+            asked = prepare(self.generator, CompletionRequest(prompt=text, max_tokens=64, temperature=0))
+        except ValueError as error:
+            raise InvalidInput(str(error)) from None
+        with self.generator.places(1):
+            done: str = (await complete(asked))["choices"][0]["text"]
         return done

@@ -9,59 +9,97 @@ import logging
 import os
 import socket
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import mantus
 from mantus.serving.config import ServeConfig
+from mantus.serving.guard import KeyGuard, read_keys
 
 
 def serve(config: ServeConfig) -> None:
-    """Serve until told to stop. ValueError when the release is missing, refused or without the variant."""
-    folder, variant = find_variant(config)
-    _check_port(config)
+    """Serve until told to stop. ValueError when the release is missing, refused, damaged or too large."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    folder = find_variant(config)
+    _check_port(config)
+    keys = read_keys(config.api_keys_file)
+    with ThreadPoolExecutor(1) as pool:  # the self-test and the model's loading, while kserve is imported
+        loading = pool.submit(_load, config, folder)
+        ModelServer, model_server = _import_kserve()
+        from mantus.serving.api import install
+        from mantus.serving.metrics import MODEL
+        from mantus.serving.model import ServedModel
+
+        generator, variant = loading.result()
+    _quiet()
+    MODEL.labels(config.name, config.release, variant, mantus.__version__).set(1)
+    install(model_server.app, generator, config.max_body_bytes)
+    if keys:
+        model_server.app.add_middleware(KeyGuard, keys=keys)
+    print(f"serving {config.name} ({variant}) at http://{config.host}:{config.port}/v1", flush=True)
+    print(f"try: curl http://{config.host}:{config.port}/v1/models, or a browser at its root", flush=True)
+    server = ModelServer(http_port=config.port, enable_grpc=False, workers=1, grace_period=config.drain_seconds)
+    model_server.args.host = config.host
+    server.start([ServedModel(config.name, generator)])
+    generator.engine.close()
+
+
+def _import_kserve() -> tuple[Any, Any]:
     arguments, sys.argv = sys.argv, sys.argv[:1]  # kserve reads the command line when it is imported
     try:
         from kserve import ModelServer, model_server
     finally:
         sys.argv = arguments
-    from mantus.inference.engine import open_engine
-    from mantus.serving.api import install
+    return ModelServer, model_server
+
+
+def _load(config: ServeConfig, folder: Path) -> tuple[Any, str]:
+    """The generator, and the name of the variant that it runs."""
+    from mantus.inference.start import start_engine
     from mantus.serving.generate import Generator
-    from mantus.serving.metrics import MODEL
-    from mantus.serving.model import ServedModel
     from mantus.text.tokenizer import Tokenizer
 
-    _quiet()
-    engine = open_engine(folder, config.threads, config.cache_gib)
-    generator = Generator(engine, Tokenizer.load(folder), config.name, config.max_waiting)
-    MODEL.labels(config.name, config.release, variant, mantus.__version__).set(1)
-    install(model_server.app, generator, config.max_body_bytes)
-    print(f"serving {config.name} ({variant}) at http://{config.host}:{config.port}/v1", flush=True)
-    print(f"try: curl http://{config.host}:{config.port}/v1/models", flush=True)
-    server = ModelServer(http_port=config.port, enable_grpc=False, workers=1, grace_period=30)
-    model_server.args.host = config.host
-    server.start([ServedModel(config.name, generator)])
-    engine.close()
+    tokenizer = Tokenizer.load(folder)
+    rows = int(json.loads((folder / "config.json").read_text())["vocab_size"])
+    if tokenizer.vocab_size > rows:
+        raise ValueError(f"{folder}: the tokenizer has {tokenizer.vocab_size} ids and the model {rows}")
+    engine, served = start_engine(folder, config.engine, config.threads, config.cache_gib)
+    return Generator(engine, tokenizer, config.name, config.max_waiting, config.max_tokens), served.name
 
 
-def find_variant(config: ServeConfig) -> tuple[Path, str]:
-    """The folder to load and the variant's name. Takes a release, or a variant's folder itself."""
+def find_variant(config: ServeConfig) -> Path:
+    """The folder to load. Takes a release, or a variant's folder itself. ValueError when a file of it is damaged."""
     if "://" in config.release:
         from mantus.storage import fetch
 
         folder = fetch(config.release)
     else:
         folder = Path(config.release)
-    if (folder / "openvino_model.xml").is_file():
-        return folder, folder.name
+    if (folder / "config.json").is_file():
+        return folder
     if not (folder / "release.json").is_file():
         raise ValueError(f"serve.release: {config.release} holds no release; make one with `make run`")
     release: dict[str, Any] = json.loads((folder / "release.json").read_text())
     if release["gate"]["verdict"] != "passed" and not config.allow_refused:
         raise ValueError(f"serve.release: the gate refused {config.release}; --allow-refused true serves it anyway")
-    return folder / str(release["served"]), str(release["served"])
+    served = str(release["served"])
+    _check_files(folder, served)
+    return folder / served
+
+
+def _check_files(folder: Path, served: str) -> None:
+    """ValueError when a file of the served variant does not have the digest that the release's manifest says."""
+    from mantus.storage import read_manifest
+    from mantus.storage.artifact import find_damage
+
+    if not (folder / "manifest.json").is_file():
+        return
+    manifest = read_manifest(folder.absolute().as_uri())
+    files = [entry for entry in manifest.files if entry.path.startswith(f"{served}/")]
+    if damage := find_damage(replace(manifest, files=files), folder, verify=True):
+        raise ValueError(f"serve.release: {folder}: {damage}; make the release again, or fetch it again")
 
 
 def _check_port(config: ServeConfig) -> None:
@@ -79,33 +117,38 @@ def _quiet() -> None:
 
 
 def main() -> None:
-    """KServe's way to start a runtime: --model_dir, --model_name, --http_port."""
+    """KServe's way to start a runtime: --model_dir, --model_name, --http_port; the rest as ServeConfig's fields."""
     import argparse
+
+    from pydantic import ValidationError
 
     from mantus.processes import die_with_parent
 
+    kserves = {"model_dir": "release", "model_name": "name", "http_port": "port"}
+    fields = {**ServeConfig.model_fields}
     parser = argparse.ArgumentParser()
     parser.add_argument("--model_dir", default="/mnt/models")
     parser.add_argument("--model_name", default="mantus")
-    parser.add_argument("--http_port", type=int, default=8080)
+    parser.add_argument("--http_port", default="8080")
     parser.add_argument("--host", default="0.0.0.0")
-    parser.add_argument("--cache_gib", type=float, default=1.0)
+    for name in sorted(set(fields) - set(kserves.values()) - {"host", "allow_refused"}):
+        parser.add_argument(f"--{name}", default=argparse.SUPPRESS)
     parser.add_argument("--allow_refused", action="store_true")
-    given = parser.parse_args()
+    given = {kserves.get(name, name): value for name, value in vars(parser.parse_args()).items()}
     if os.environ.get("MANTUS_CHILD") == "1":
         die_with_parent()
-    config = ServeConfig(
-        release=given.model_dir,
-        name=given.model_name,
-        host=given.host,
-        port=given.http_port,
-        cache_gib=given.cache_gib,
-        allow_refused=given.allow_refused,
-    )
     try:
-        serve(config)
+        serve(ServeConfig(**given))
+    except ValidationError as error:
+        first = error.errors()[0]
+        _refuse(f"serve.{'.'.join(map(str, first['loc']))}: {first['msg'].lower()} (got {first['input']!r})")
     except ValueError as error:
-        sys.exit(f"mantus: {error}")
+        _refuse(str(error))
+
+
+def _refuse(message: str) -> None:
+    print(f"mantus: {message}", file=sys.stderr, flush=True)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,11 @@ BLOCKS = {f"c{8**level}": 8**level for level in (3, 2, 1, 0)}
 xgrammar 47 ms and 6 MB; runs of runs take 5 ms and 0.1 MB."""
 MAX_CHARS = 4096
 """Longest bound put into a grammar; a longer one is left to the validator."""
+MAX_ITEMS = 256
+"""The same for items of an array."""
+MAX_DEPTH = 64
+MAX_RULES = 2000
+"""Rules of one schema; more come from definitions that refer to themselves."""
 ANNOTATIONS = {"description", "title", "default", "examples", "$schema", "$defs", "format", "deprecated", "x-order"}
 KNOWN: dict[str, set[str]] = {
     "object": {"properties", "required", "additionalProperties"},
@@ -42,6 +47,20 @@ class Constraint:
 
     tags: tuple[Tag, ...] = ()
     ebnf: str = ""
+
+
+JSON_OBJECT = Constraint(
+    ebnf="""root ::= object
+object ::= "{" (pair (", " pair)*)? "}"
+pair ::= string ": " value
+value ::= object | array | string | number | "true" | "false" | "null"
+array ::= "[" (value (", " value)*)? "]"
+string ::= "\\"" letter* "\\""
+letter ::= LETTER
+number ::= "-"? ("0" | [1-9] [0-9]{0,17}) ("." [0-9]{1,17})?
+""".replace("LETTER", LETTER)
+)
+"""A reply that is one JSON object of any kind."""
 
 
 def tool_constraint(
@@ -76,25 +95,40 @@ def tool_constraint(
 def schema_constraint(schema: dict[str, Any]) -> Constraint:
     """The constraint for a reply that is one JSON value of this schema."""
     rules: dict[str, str] = {}
-    root = _Rules(rules, "j", "response_format").add(schema, "")
+    root = _Rules(rules, "j", "response_format").whole(schema)
     return Constraint(ebnf=_print({"root": root, **rules}))
 
 
 def check_tools(tools: Sequence[dict[str, Any]]) -> None:
     """ValueError names the tool, the place and the keyword that cannot be constrained."""
     for tool in tools:
-        _Rules({}, "t", tool["function"]["name"]).add(tool["function"].get("parameters") or {}, "")
+        _Rules({}, "t", f"tool {tool['function']['name']}").whole(tool["function"].get("parameters") or {})
+
+
+def check_schema(schema: Any, owner: str) -> None:
+    """ValueError when `schema` is no JSON Schema."""
+    from jsonschema import Draft202012Validator, SchemaError
+
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        raise ValueError(f"{owner}: {error.json_path[1:] or '/'}: {error.message}") from None
+    except RecursionError:
+        raise ValueError(f"{owner}: the schema is nested too deeply") from None
 
 
 def _share(parameters: dict[str, Any], room: int) -> int:
     """Characters for each unbounded string of a call; a few at least."""
-    open_strings, fixed, todo = 0, 0, [parameters]
+    open_strings, fixed = 0, 0
+    todo: list[tuple[Any, int]] = [(parameters, 1)]
     while todo:
-        schema = todo.pop()
-        fixed += sum(len(name) + 8 for name in schema.get("properties", {})) + schema.get("maxLength", 0)
-        open_strings += schema.get("type") == "string" and not {"enum", "const", "maxLength"} & set(schema)
-        todo += schema.get("properties", {}).values()
-        todo += [schema["items"]] * 4 if isinstance(schema.get("items"), dict) else []
+        schema, times = todo.pop()
+        if not isinstance(schema, dict):
+            continue
+        inside = schema.get("properties", {})
+        fixed += times * (sum(len(name) + 8 for name in inside) + int(schema.get("maxLength", 0)))
+        open_strings += times * (schema.get("type") == "string" and not {"enum", "const", "maxLength"} & set(schema))
+        todo += [*((item, times) for item in inside.values()), (schema.get("items"), 4 * times)]
     return max(8, (room - fixed) // max(1, open_strings))
 
 
@@ -105,9 +139,10 @@ def _frame(name: str) -> tuple[str, str]:
 def _arguments(rules: dict[str, str], prefix: str, function: dict[str, Any], max_chars: int) -> str:
     """The rule for a function's arguments, whose whole call has room for `max_chars`."""
     parameters = function.get("parameters") or {}
+    check_schema(parameters, f"tool {function['name']}")
     room = max_chars - sum(map(len, _frame(function["name"])))
     longest = _share(parameters, room) if max_chars else None
-    return _Rules(rules, prefix, function["name"], longest=longest).add(parameters, "")
+    return _Rules(rules, prefix, f"tool {function['name']}", longest=longest).whole(parameters)
 
 
 def _tag(function: dict[str, Any], max_chars: int) -> Tag:
@@ -157,10 +192,18 @@ class _Rules:
     longest: int | None = None
     """Characters of a string whose schema has no bound; None: any number."""
 
-    def add(self, schema: dict[str, Any], place: str) -> str:
+    def whole(self, schema: dict[str, Any]) -> str:
+        """The name of the rule for a whole schema, once it is known to be one."""
+        check_schema(schema, self.owner)
+        self.definitions = schema.get("$defs", {})
+        return self.add(schema, "")
+
+    def add(self, schema: Any, place: str) -> str:
         """The name of the rule for `schema`, which stands at `place`."""
-        if self.definitions is None:
-            self.definitions = schema.get("$defs", {})
+        if not isinstance(schema, dict):
+            raise self._wrong(place, f"schema {schema!r} is not supported")
+        if len(self.rules) > MAX_RULES or place.count("/") > MAX_DEPTH:
+            raise self._wrong(place, "the schema is too large")
         schema = self._resolve(schema, place)
         name = f"{self.prefix}{len(self.rules)}"
         self.rules[name] = ""  # holds the place, so that nested rules get other names
@@ -171,33 +214,42 @@ class _Rules:
         if "$ref" not in schema:
             return schema
         target = schema["$ref"].removeprefix("#/$defs/")
-        if target not in self.definitions or place.count("/") > 16:
-            raise ValueError(f"tool {self.owner}: {place or '/'}: $ref {schema['$ref']!r} cannot be followed")
-        found: dict[str, Any] = self.definitions[target]
-        return found
+        found = self.definitions.get(target)
+        if not isinstance(found, dict) or place.count("/") > 16:
+            raise self._wrong(place, f"$ref {schema['$ref']!r} cannot be followed")
+        return self._resolve(found, place + "/$ref")
+
+    def _wrong(self, place: str, what: str) -> ValueError:
+        return ValueError(f"{self.owner}: {place or '/'}: {what}")
 
     def _body(self, schema: dict[str, Any], place: str) -> str:
         if "const" in schema:
             return _literal(schema["const"])
-        if "enum" in schema:
+        if schema.get("enum"):
             return " | ".join(_literal(value) for value in schema["enum"])
         for key in ("anyOf", "oneOf"):
-            if key in schema:
+            if schema.get(key):
+                self._know(set(schema) - {key}, place)
                 return " | ".join(self.add(item, f"{place}/{key}") for item in schema[key])
         kind = schema.get("type") or "object"
         if isinstance(kind, list):
             return " | ".join(self.add({**schema, "type": item}, place) for item in kind)
         if kind not in KNOWN:
-            raise ValueError(f"tool {self.owner}: {place or '/'}: type {kind!r} is unknown")
-        unknown = sorted(set(schema) - KNOWN[kind] - ANNOTATIONS - {"type"})
-        if unknown:
-            raise ValueError(f"tool {self.owner}: {place or '/'}: keyword {unknown[0]!r} is not supported")
+            raise self._wrong(place, f"type {kind!r} is unknown")
+        self._know(set(schema).difference({"type"}, *KNOWN.values()), place)  # those of other types say nothing here
         body: str = getattr(self, f"_{kind}")(schema, place)
         return body
+
+    def _know(self, keywords: set[str], place: str) -> None:
+        unknown = sorted(keywords - ANNOTATIONS)
+        if unknown:
+            raise self._wrong(place, f"keyword {unknown[0]!r} is not supported")
 
     def _object(self, schema: dict[str, Any], place: str) -> str:
         """Properties in schema order; optional ones may be left out. No property, no key: `{}`."""
         required = set(schema.get("required", ()))
+        if missing := sorted(required - set(schema.get("properties", {}))):
+            raise self._wrong(place, f"required {missing[0]!r} is not among the properties")
         items = []
         for name, value in schema.get("properties", {}).items():
             rule = self.add(value, f"{place}/{name}")
@@ -214,11 +266,12 @@ class _Rules:
                 return f"({' | '.join(options)})"
         return f"({' | '.join(options)})?"
 
-    def _string(self, schema: dict[str, Any], _: str) -> str:
+    def _string(self, schema: dict[str, Any], place: str) -> str:
         for name, smaller in pairwise(BLOCKS):
             self.rules[name] = " ".join([smaller] * 8)
         self.rules["c1"] = LETTER
-        low, high = schema.get("minLength", 0), schema.get("maxLength", self.longest)
+        low, high = self._bounds(schema, "Length", MAX_CHARS, place)
+        high = max(low, self.longest) if high is None and self.longest is not None else high
         high = None if high is not None and high > MAX_CHARS else high  # the validator still holds the bound
         return f'"\\"" {_letters(low, high)} "\\""'
 
@@ -236,6 +289,16 @@ class _Rules:
 
     def _array(self, schema: dict[str, Any], place: str) -> str:
         item = self.add(schema.get("items") or {"type": "string"}, f"{place}/items")
-        low, high = schema.get("minItems", 0), schema.get("maxItems", 64)
-        body = f'{item} (", " {item}){{{max(low - 1, 0)},{max(high - 1, 0)}}}'
+        low, high = self._bounds(schema, "Items", MAX_ITEMS, place)
+        high = min(high if high is not None else max(low, 64), MAX_ITEMS)
+        if high == 0:
+            return '"[]"'
+        body = f'{item} (", " {item}){{{max(low - 1, 0)},{high - 1}}}'
         return f'"[" {body} "]"' if low else f'"[" ({body})? "]"'
+
+    def _bounds(self, schema: dict[str, Any], what: str, most: int, place: str) -> tuple[int, int | None]:
+        """min<what> and max<what>; ValueError when nothing lies between, or the lower one is out of reach."""
+        low, high = int(schema.get(f"min{what}", 0)), schema.get(f"max{what}")
+        if low > most or (high is not None and high < low):
+            raise self._wrong(place, f"min{what} {low} is above {most if high is None else f'max{what} {high}'}")
+        return low, None if high is None else int(high)

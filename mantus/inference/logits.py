@@ -1,0 +1,62 @@
+"""All logits of a prompt from an OpenVINO model, for log probabilities of prompts with their alternatives.
+
+It knows the exported model's inputs, not requests. The prompt goes through in stretches, so that memory does not grow
+with it: a stretch's logits are STRETCH x vocabulary.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mantus.inference.engine import Scored
+
+STRETCH = 256
+
+
+class PromptLogits:
+    """A second copy of the model, compiled without continuous batching. One prompt at a time."""
+
+    def __init__(self, folder: Path, properties: dict[str, Any]) -> None:
+        import openvino as ov
+
+        model = ov.Core().compile_model(str(folder / "openvino_model.xml"), "CPU", properties)
+        self._inputs = {name for port in model.inputs for name in port.names}
+        self._request = model.create_infer_request()
+
+    def scores(self, prompt: Sequence[int], top: int) -> list[Scored]:
+        """See `Engine.prompt_scores`."""
+        self._request.reset_state()
+        found: list[Scored] = []
+        for start in range(0, len(prompt) - 1, STRETCH):
+            ids = prompt[start : start + STRETCH]
+            logits_TV = self._step(ids, start)
+            following = prompt[start + 1 : start + 1 + len(ids)]
+            found += score_rows(logits_TV[: len(following)], following, top)
+        return found
+
+    def _step(self, ids: Sequence[int], start: int) -> Any:
+        """Logits [T, V] after each of `ids`, which stand at `start` of the prompt."""
+        end = start + len(ids)
+        given = {
+            "input_ids": np.array([ids], dtype=np.int64),
+            "attention_mask": np.ones((1, end), dtype=np.int64),
+            "position_ids": np.arange(start, end, dtype=np.int64)[None],
+            "beam_idx": np.zeros(1, dtype=np.int32),
+        }
+        self._request.infer({name: value for name, value in given.items() if name in self._inputs})
+        return self._request.get_tensor("logits").data[0]
+
+
+def score_rows(logits_TV: Any, following: Sequence[int], top: int) -> list[Scored]:
+    """Log probability of each following token, with the `top` most likely (array of any float type)."""
+    rows = np.asarray(logits_TV, dtype=np.float32)
+    rows = rows - rows.max(-1, keepdims=True)
+    rows = rows - np.log(np.exp(rows).sum(-1, keepdims=True))
+    found = []
+    for row, token in zip(rows, following, strict=True):
+        best = np.argpartition(row, -top)[-top:] if top else np.array([], dtype=np.int64)
+        best = best[np.argsort(-row[best], kind="stable")]
+        found.append(Scored(float(row[token]), tuple((int(index), float(row[index])) for index in best)))
+    return found
