@@ -4,7 +4,6 @@ It knows events and a terminal, not how the agent works.
 """
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Iterable
@@ -13,10 +12,11 @@ from typing import Any, TextIO
 
 from pydantic import BaseModel, ConfigDict
 
+from mantus.agent import transcript
 from mantus.agent.builtin import toolbox
 from mantus.agent.llm import EndpointError, MantusLLM
 from mantus.agent.loop import Agent, Called, Event, Limits, Returned, Stopped, StopReason, Text
-from mantus.agent.orchestrator import Result, ToolOrchestrator
+from mantus.agent.orchestrator import Question, Result, ToolOrchestrator, ask_later
 from mantus.agent.tools import Status
 from mantus.storage import fetch
 from mantus.text.calls import Call, Malformed
@@ -49,7 +49,7 @@ class TalkConfig(BaseModel):
     seconds: float = 120.0
     """Wall time for one question."""
     transcript: str = ""
-    """A file to which each finished conversation is appended as one line of JSON."""
+    """A file to which each finished conversation is appended as one line of JSON, without secrets."""
     remember: bool = False
     """Keep the conversation from question to question; small models do better without."""
     question: str = ""
@@ -100,11 +100,13 @@ class Sitting:
     """A sitting at the terminal: one conversation, or a fresh one for each question."""
 
     def __init__(self, config: TalkConfig, llm: MantusLLM, folder: Path, index: Path | None) -> None:
-        self.config, self.llm, self.folder, self.index = config, llm, folder, index
+        self.config, self.llm = config, llm
+        self.tools = toolbox(folder, index)
         self.agent = self._fresh()
 
     def _fresh(self) -> Agent:
-        tools = ToolOrchestrator(toolbox(self.folder, self.index), max_output_chars=self.config.output_chars)
+        approve = ask_later if sys.stdin.isatty() else None
+        tools = ToolOrchestrator(self.tools, approve=approve, max_output_chars=self.config.output_chars)
         limits = Limits(turns=self.config.turns, seconds=self.config.seconds)
         return Agent(self.llm, tools, system=self.config.system, limits=limits)
 
@@ -129,14 +131,15 @@ class Sitting:
         if not self.config.remember:
             self.agent = self._fresh()
         stopped = show(self.agent.run(question), sys.stdout)
+        while waiting := self.agent.question:
+            stopped = show(self.agent.resume(_is_approved(waiting)), sys.stdout)
         if self.config.transcript:
             self._keep(stopped)
         return 0 if stopped.reason is StopReason.DONE else 1
 
     def _keep(self, stopped: Stopped) -> None:
         row = {"stop": stopped.reason.value, "answer": stopped.answer, "messages": self.agent.chat}
-        with Path(self.config.transcript).open("a", encoding="utf-8", errors="replace") as stream:
-            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+        transcript.append(Path(self.config.transcript), row)
 
 
 def show(events: Iterable[Event], out: TextIO) -> Stopped:
@@ -161,6 +164,15 @@ def show(events: Iterable[Event], out: TextIO) -> Stopped:
     raise AssertionError("the last event is Stopped")
 
 
+def _is_approved(question: Question) -> bool:
+    """Ask the person at the terminal; only a clear yes is one."""
+    words = printable(f"  allow {brief(question.call)}? {question.reason} [y/N] ")
+    try:
+        return input(paint(words, RED, sys.stdout)).strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
+
+
 def brief(call: Call | Malformed) -> str:
     """A call on one line: calculator(expression='12 * 7')."""
     if isinstance(call, Malformed):
@@ -177,6 +189,8 @@ def _outcome(result: Result) -> str:
 def _ending(stopped: Stopped, out: TextIO) -> str:
     if stopped.reason is StopReason.DONE:
         return "" if stopped.answer else paint("(no answer)\n", DIM, out)
+    if stopped.reason is StopReason.APPROVAL:
+        return ""
     reason = stopped.reason.value.replace("_", " ")
     return paint(f"({printable(stopped.detail) or reason})\n", RED, out)
 

@@ -19,6 +19,8 @@ from mantus.text.calls import Call, Malformed, StreamParser, TextDelta, ThoughtD
 
 Message = dict[str, Any]
 RETRIED = (429, 503)
+MAX_REPLY_BYTES = 4 << 20
+"""Of one reply, with what is around it; each token comes in an event of some 200 bytes."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 8.0
 
 
@@ -237,6 +239,8 @@ def _events(response: httpx.Response, deadline: float) -> Iterator[dict[str, Any
     for line in response.iter_lines():
         if time.monotonic() > deadline:
             raise OutOfTime
+        if response.num_bytes_downloaded > MAX_REPLY_BYTES:
+            raise EndpointError("the endpoint's reply has no end")
         data = line.removeprefix("data:").strip()
         if not line.startswith("data:") or not data:
             continue

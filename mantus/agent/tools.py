@@ -52,6 +52,8 @@ class Tool:
     effects: frozenset[Effect] = frozenset()
     timeout_s: float = 10.0
     settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    bounded: bool = False
+    """Ends by itself in time, so it runs in a thread; any other tool runs in a process, which can be killed."""
 
     def schema(self) -> dict[str, Any]:
         """The tool as OpenAI's `tools` field carries it."""
@@ -72,23 +74,28 @@ class Tool:
         return f"{self.function.__module__}:{self.function.__qualname__}"
 
 
-def tool(*, effects: Iterable[str] = (), timeout_s: float = 10.0) -> Callable[[Callable[..., str]], Tool]:
+def tool(
+    *, effects: Iterable[str] = (), timeout_s: float = 10.0, bounded: bool = False
+) -> Callable[[Callable[..., str]], Tool]:
     """Make a Tool of a function; its name, its docstring and its parameters before `*` become the schema.
 
-    effects: of 'reads', 'writes', 'network'. A function with effects runs in a child process, so it must stand at the
-    top of a module; one without runs in a thread, which cannot be killed, so it must be bounded by itself.
+    effects: of 'reads', 'writes', 'network'. A tool runs in a child process, so it must stand at the top of a module.
+    bounded: it has no effects and its time is bounded by what it does; it runs in a thread, which nothing can kill.
     ValueError on an untyped parameter, a type that JSON lacks, or a missing docstring.
     """
 
     def describe(function: Callable[..., str]) -> Tool:
         found = frozenset(Effect(effect) for effect in effects)
-        if found and "." in function.__qualname__:
-            raise ValueError(f"tool {function.__name__}: has effects, so it must be defined at the top of a module")
+        if found and bounded:
+            raise ValueError(f"tool {function.__name__}: has effects, so it cannot be bounded")
+        if not bounded and "." in function.__qualname__:
+            raise ValueError(f"tool {function.__name__}: runs in a process, so it must stand at the top of a module")
         text = inspect.getdoc(function)
         if not text:
             raise ValueError(f"tool {function.__name__}: needs a docstring, the model reads its first paragraph")
         description = " ".join(text.split("\n\n")[0].split())
-        return Tool(function.__name__, description, parameters_schema(function), function, found, timeout_s)
+        schema = parameters_schema(function)
+        return Tool(function.__name__, description, schema, function, found, timeout_s, bounded=bounded)
 
     return describe
 
