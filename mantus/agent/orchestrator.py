@@ -185,7 +185,7 @@ class ToolOrchestrator:
         seconds = min(tool.timeout_s, deadline - time.monotonic())
         status, detail = Status.OK, ""
         try:
-            output = _run_thread(tool, call.arguments, seconds) if tool.bounded else _run_child(tool, call, seconds)
+            output = _perform(tool, call, seconds)
         except ToolError as error:
             status, output = Status.FAILED, str(error)
         except DeadlineExceeded:
@@ -204,7 +204,11 @@ class ToolOrchestrator:
         return text[:head] + mark + text[len(text) - tail :] if head > 0 else text[: self.max_output_chars]
 
 
-def _run_child(tool: Tool, call: Call, seconds: float) -> str:
+def _perform(tool: Tool, call: Call, seconds: float) -> str:
+    if tool.remote is not None:
+        return tool.remote(call.arguments, seconds)
+    if tool.bounded:
+        return _run_thread(tool, call.arguments, seconds)
     writes, network = Effect.WRITES in tool.effects, Effect.NETWORK in tool.effects
     return run_child(tool.target, tool.settings, call.arguments, seconds, writes=writes, network=network)
 

@@ -54,6 +54,8 @@ class Tool:
     settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     bounded: bool = False
     """Ends by itself in time, so it runs in a thread; any other tool runs in a process, which can be killed."""
+    remote: Callable[[dict[str, Any], float], str] | None = None
+    """Called with the arguments and the seconds instead of the function, which then runs elsewhere."""
 
     def schema(self) -> dict[str, Any]:
         """The tool as OpenAI's `tools` field carries it."""

@@ -273,13 +273,22 @@ def check_call(call: Call, tools: Sequence[dict[str, Any]]) -> str:
     schemas = {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in tools}
     if call.name not in schemas:
         return f"unknown tool {call.name!r}; known: {', '.join(schemas)}"
-    errors = _validator(json.dumps(schemas[call.name])).iter_errors(call.arguments)
-    error = min(errors, key=lambda item: item.json_path, default=None)
+    from jsonschema.exceptions import UnknownType
+    from referencing.exceptions import Unresolvable
+
+    unusable = (LookupError, TypeError, AttributeError, ValueError, RecursionError, re.error, UnknownType, Unresolvable)
+    try:
+        errors = _validator(json.dumps(schemas[call.name])).iter_errors(call.arguments)
+        error = min(errors, key=lambda item: item.json_path, default=None)
+    except unusable as wrong:
+        return f"the schema of {call.name} cannot be used ({type(wrong).__name__})"
     return f"{error.json_path}: {error.message}" if error else ""
 
 
 @lru_cache(maxsize=512)
 def _validator(schema: str) -> Any:
     from jsonschema import Draft202012Validator
+    from referencing import Registry
 
-    return Draft202012Validator(json.loads(schema))
+    # Without a registry of its own the validator fetches what a schema refers to, from wherever that lies.
+    return Draft202012Validator(json.loads(schema), registry=Registry())
