@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 RECIPE ?= recipes/laptop.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run serve agent compile images test e2e e2e-cluster bench-data bench-training readme lint type format clean scale
+.PHONY: help setup run serve agent compile images test e2e e2e-cluster bench-data bench-training bench-agent readme lint type format clean scale
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,10 @@ bench-data: $(READY) ## corpus building beside datatrove: cost, recall, precisio
 
 bench-training: $(READY) ## training speed beside transformers' Trainer, a plain loop and litgpt; writes benchmarks/results/training.json
 	$(BIN)/python benchmarks/training/speed.py --out benchmarks/results
+
+bench-agent: $(READY) ## parser, agent, defences and scorer, measured; writes benchmarks/results/agent.json (QUICK=--quick: a minute)
+	set -e; for part in $$(grep -l -e '"$(or $(QUICK),--out)"' benchmarks/agent/*.py); do \
+	  $(BIN)/python -m benchmarks.agent.$$(basename $$part .py) $(QUICK) --out benchmarks/results; done
 
 scale: $(READY) ## plan 1T and 2T tokens by this machine's rates, simulate their shuffles; writes docs/scale.md
 	$(BIN)/python benchmarks/data/scale.py --measure --page docs/scale.md --out benchmarks/results

@@ -14,7 +14,7 @@ from typing import Any
 
 from mantus.agent.policy import Policy
 from mantus.agent.sandbox import DeadlineExceeded, run_child
-from mantus.agent.tools import Effect, Status, Tool, ToolError
+from mantus.agent.tools import Effect, Status, Tool, ToolError, coerce
 from mantus.text.calls import Call, Malformed, check_call
 
 Approve = Callable[[Tool, Call, str], bool | None]
@@ -239,24 +239,6 @@ def signature(tool: Tool) -> str:
     """A tool's parameters in few tokens: {path: string, content: string}."""
     fields = (f"{name}: {schema.get('type', 'any')}" for name, schema in tool.parameters["properties"].items())
     return f"{{{', '.join(fields)}}}"
-
-
-def coerce(arguments: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
-    """Arguments with harmless slips of type put right, where nothing is lost: 84 <-> '84'."""
-    return {
-        name: _coerce(value, parameters["properties"].get(name, {}).get("type")) for name, value in arguments.items()
-    }
-
-
-def _coerce(value: Any, wanted: Any) -> Any:
-    if wanted == "string" and type(value) in (int, float):
-        return json.dumps(value)
-    if wanted in ("integer", "number") and isinstance(value, str):
-        try:
-            return json.loads(value) if type(json.loads(value)) in (int, float) else value
-        except (ValueError, RecursionError):
-            return value
-    return value
 
 
 def _closed(schema: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 It knows effects and what tools said, not how a call is run nor who is asked.
 """
 
-from mantus.agent.tools import Effect, Tool
+from mantus.agent.tools import Effect, Tool, coerce
 from mantus.text.calls import Call, parse
 
 
@@ -25,7 +25,7 @@ class Policy:
         """Why the call needs approval; '' when it may run."""
         if tool.effects & self.ask_for:
             return f"it {' and '.join(sorted(tool.effects & self.ask_for))}"
-        if any((call.name, call.arguments) == (quoted.name, quoted.arguments) for quoted in self._quoted):
+        if any(_is_same(tool, call, quoted) for quoted in self._quoted):
             return "the call stands in what a tool has said"
         if Effect.NETWORK in self.seen and tool.effects & {Effect.WRITES, Effect.NETWORK}:
             return "text from the network has been read"
@@ -37,3 +37,9 @@ class Policy:
         """A tool has run, well or not, and said something."""
         self.seen |= tool.effects
         self._quoted += [call for call in parse(output).calls if isinstance(call, Call)]
+
+
+def _is_same(tool: Tool, call: Call, quoted: Call) -> bool:
+    """Whether two calls do the same, however their numbers are written."""
+    given, copied = (coerce(one.arguments, tool.parameters) for one in (call, quoted))
+    return call.name == quoted.name and given == copied

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field
 
 from mantus import console
 from mantus.agent.tasks import Task, grade, load_tasks, prepare
-from mantus.agent.transcript import line
+from mantus.agent.transcript import line, redacted
 from mantus.storage import ArtifactURI, Manifest, PhaseConfig, Reference, Work, execute, fetch
 
 
@@ -141,7 +141,7 @@ def _write(rows: list[dict[str, Any]], out: Path) -> dict[str, Any]:
     solved, num = sum(row["solved"] for row in rows), len(rows)
     brief = [{name: value for name, value in row.items() if name != "messages"} for row in rows]
     summary = {"solved": solved, "num": num, "tasks": brief}
-    text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps(redacted(summary), indent=1, ensure_ascii=False) + "\n"
     (out / "results.json").write_text(text, encoding="utf-8", errors="replace")
     bar = f">= {num - 1}" if num > 1 else ""
     figure = {"name": "agent_tasks_solved", "value": solved, "unit": f"of {num} tasks", "bar": bar}

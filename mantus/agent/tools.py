@@ -4,6 +4,7 @@ It does not know who may call a tool nor how a call is run (orchestrator.py).
 """
 
 import inspect
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -131,3 +132,21 @@ def _type_schema(hint: Any, where: str) -> dict[str, Any]:
 def _keyword_only(function: Callable[..., Any]) -> list[str]:
     parameters = inspect.signature(function).parameters.values()
     return [parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
+
+
+def coerce(arguments: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
+    """Arguments with harmless slips of type put right, where nothing is lost: 84 <-> '84'."""
+    return {
+        name: _coerce(value, parameters["properties"].get(name, {}).get("type")) for name, value in arguments.items()
+    }
+
+
+def _coerce(value: Any, wanted: Any) -> Any:
+    if wanted == "string" and type(value) in (int, float):
+        return json.dumps(value)
+    if wanted in ("integer", "number") and isinstance(value, str):
+        try:
+            return json.loads(value) if type(json.loads(value)) in (int, float) else value
+        except (ValueError, RecursionError):
+            return value
+    return value

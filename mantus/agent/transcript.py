@@ -36,8 +36,13 @@ def append(path: Path, row: Mapping[str, Any], secrets: tuple[str, ...] = ()) ->
 
 def line(row: Mapping[str, Any], secrets: tuple[str, ...] = ()) -> str:
     """One line of a transcript."""
+    return json.dumps(redacted(row, secrets), ensure_ascii=False) + "\n"
+
+
+def redacted(value: Any, secrets: tuple[str, ...] = ()) -> Any:
+    """The same of anything that JSON can hold."""
     known = sorted({*held(os.environ), *(secret for secret in secrets if len(secret) >= SHORTEST)}, key=len)
-    return json.dumps(_hide(row, known[::-1]), ensure_ascii=False) + "\n"
+    return _hide(value, known[::-1])
 
 
 def held(environment: Mapping[str, str]) -> list[str]:

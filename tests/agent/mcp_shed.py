@@ -4,8 +4,15 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mantus.agent.mcp import Servers
+
+Open = Callable[..., "Servers"]
+"""The fixture `shed`: opens the file of a server that offers these definitions, pinned or not."""
 
 ECHO = {
     "name": "echo",
@@ -17,6 +24,11 @@ ECHO = {
 def offered(name: str, **more: Any) -> dict[str, Any]:
     """The definition of a tool without arguments."""
     return {"name": name, "description": f"Do {name}.", "inputSchema": {"type": "object", "properties": {}}, **more}
+
+
+def offer(path: Path, *definitions: dict[str, Any]) -> None:
+    """Let the server of this folder offer something else from now on."""
+    (path / "definitions.json").write_text(json.dumps(definitions))
 
 
 def say(message: dict[str, Any]) -> None:

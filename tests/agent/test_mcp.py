@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,39 +16,8 @@ from mantus.agent.orchestrator import ToolOrchestrator
 from mantus.agent.tools import Status
 from mantus.text.calls import Call
 from mantus.text.grammar import check_tools
-from tests.agent import mcp_shed
-from tests.agent.mcp_shed import ECHO, offered
+from tests.agent.mcp_shed import ECHO, Open, offer, offered
 from tests.agent.test_chat import mantus
-
-Open = Callable[..., Servers]
-
-
-@pytest.fixture
-def shed(tmp_path: Path) -> Iterator[Open]:
-    """Opens the file of a server that offers these definitions, pinned or not."""
-    opened: list[Servers] = []
-
-    def start(*definitions: dict[str, Any], pinned: bool = True, **more: Any) -> Servers:
-        (tmp_path / "definitions.json").write_text(json.dumps(definitions))
-        server = {"command": sys.executable, "args": [mcp_shed.__file__, str(tmp_path / "definitions.json")], **more}
-        (tmp_path / "servers.json").write_text(json.dumps({"mcpServers": {"shed": server}}))
-        servers = Servers(tmp_path / "servers.json")
-        opened.append(servers)
-        if pinned:
-            servers.pin()
-            servers.close()
-            servers = Servers(tmp_path / "servers.json")
-            opened.append(servers)
-        return servers
-
-    yield start
-    for servers in opened:
-        servers.close()
-
-
-def offer(path: Path, *definitions: dict[str, Any]) -> None:
-    """Let the server offer something else from now on."""
-    (path / "definitions.json").write_text(json.dumps(definitions))
 
 
 def test_a_servers_tools_are_called_like_ours(shed: Open):

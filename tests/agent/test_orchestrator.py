@@ -7,8 +7,8 @@ from typing import Literal
 
 import pytest
 
-from mantus.agent.orchestrator import ToolOrchestrator, coerce
-from mantus.agent.tools import Effect, Status, Tool, ToolError, tool
+from mantus.agent.orchestrator import ToolOrchestrator
+from mantus.agent.tools import Effect, Status, Tool, ToolError, coerce, tool
 from mantus.text.calls import Call, Malformed
 from tests.agent import toolshed
 

@@ -60,10 +60,8 @@ def _give_up_rights() -> None:
 
 
 def _readable() -> list[str]:
-    """Where Python and its libraries lie; a prefix that holds everything would hold secrets too."""
-    prefixes = {path for path in (sys.prefix, sys.base_prefix) if path not in ("/", "/usr", os.path.expanduser("~"))}
-    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
-    return [*prefixes, f"/usr/local/lib/{version}", *LIBRARIES]
+    """Where Python and its libraries lie."""
+    return [*(f"{prefix}/{part}" for prefix in (sys.prefix, sys.base_prefix) for part in ("lib", "lib64")), *LIBRARIES]
 
 
 def _last_line(error: BaseException) -> Any:
