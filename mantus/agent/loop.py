@@ -224,16 +224,15 @@ class Agent:
             for result, count in zip(settled, counts, strict=True)
         ]
         run.results += marked
+        if not self.tools.question:
+            # A malformed call stands in the chat as a call without arguments, so that its tool message answers
+            # something: every endpoint accepts that, and none has to read the broken text.
+            requests = [result.request() for result in run.results]
+            self.chat.append({"role": "assistant", "content": run.answer, "tool_calls": requests})
+            self.chat += [result.message() for result in run.results]
         for result in marked:
             yield Returned(result)
-        if self.tools.question:
-            return StopReason.APPROVAL
-        # A malformed call stands in the chat as a call without arguments, so that its tool message answers
-        # something: every endpoint accepts that, and none has to read the broken text.
-        requests = [result.request() for result in run.results]
-        self.chat.append({"role": "assistant", "content": run.answer, "tool_calls": requests})
-        self.chat += [result.message() for result in run.results]
-        return self._verdict(run, run.results, run.num_repeats)
+        return StopReason.APPROVAL if self.tools.question else self._verdict(run, run.results, run.num_repeats)
 
     def _verdict(self, run: _Run, results: list[Result], repeats: int) -> StopReason | None:
         """Whether to go on after these results, and under which choice of tools."""
