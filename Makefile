@@ -49,8 +49,9 @@ bench-data: $(READY) ## corpus building beside datatrove: cost, recall, precisio
 	  --corpus "$$($(BIN)/python -m benchmarks.data.corpus)" --out benchmarks/results
 	test -n "$(QUICK)" || $(BIN)/python -m benchmarks.data.table
 
-bench-agent: $(READY) ## tool use: our BFCL scorer beside bfcl-eval's own; writes benchmarks/results/agent.json
+bench-agent: $(READY) ## tool use: the scorer beside bfcl-eval's, parser, agent and defences; writes benchmarks/results/agent.json
 	$(BIN)/python -m benchmarks.agent.scorer --out benchmarks/results
+	$(BIN)/python -m benchmarks.agent.trust $(QUICK) --out benchmarks/results
 
 bench-training: $(READY) ## training beside transformers' Trainer, a plain loop and litgpt; checkpoints, parity, schedules
 	$(BIN)/python benchmarks/training/speed.py $(QUICK) --out benchmarks/results

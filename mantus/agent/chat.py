@@ -4,20 +4,23 @@ It knows events and a terminal, not how the agent works.
 """
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TextIO
 
 from pydantic import BaseModel, ConfigDict
 
-from mantus.agent.builtin import toolbox
+from mantus.agent import transcript
+from mantus.agent.builtin import USUAL, toolbox
 from mantus.agent.llm import EndpointError, MantusLLM
 from mantus.agent.loop import Agent, Called, Event, Limits, Returned, Stopped, StopReason, Text
-from mantus.agent.orchestrator import Result, ToolOrchestrator
-from mantus.agent.tools import Status
+from mantus.agent.mcp import Servers
+from mantus.agent.mcp_server import serve
+from mantus.agent.orchestrator import Question, Result, ToolOrchestrator, ask_later
+from mantus.agent.tools import Status, Tool
 from mantus.storage import fetch
 from mantus.text.calls import Call, Malformed
 
@@ -38,6 +41,16 @@ class TalkConfig(BaseModel):
     """The folder that file_read and file_write work in."""
     index: str = ""
     """A search index: a local folder or an artifact's URI; '' takes the newest that a run has left."""
+    tools: str = ",".join(USUAL)
+    """The tools that it may use; further ones are http_get, web_search and run_python."""
+    web_search: str = ""
+    """The address of a search service that answers in JSON (such as SearXNG), with {query} in it."""
+    mcp: str = ""
+    """A JSON file of MCP servers whose pinned tools it may use, too."""
+    pin: bool = False
+    """Show the tools of these servers, pin their definitions beside the file, and leave."""
+    serve: bool = False
+    """Serve the tools over MCP on standard input and output instead of talking."""
     system: str = ""
     """System prompt."""
     reply_tokens: int = 256
@@ -49,7 +62,7 @@ class TalkConfig(BaseModel):
     seconds: float = 120.0
     """Wall time for one question."""
     transcript: str = ""
-    """A file to which each finished conversation is appended as one line of JSON."""
+    """A file to which each finished conversation is appended as one line of JSON, without secrets."""
     remember: bool = False
     """Keep the conversation from question to question; small models do better without."""
     question: str = ""
@@ -76,35 +89,69 @@ def talk(config: TalkConfig) -> int:
 
     EndpointError when nothing answers at the endpoint.
     """
-    llm = MantusLLM(config.endpoint, model=config.model, max_tokens=config.reply_tokens)
+    servers = Servers(Path(config.mcp)) if config.mcp else None
     try:
-        names = [str(entry.get("id")) for entry in llm.models(attempts=1)]
-        if not names:
-            raise EndpointError(f"{config.endpoint} lists no model")
-        if config.model and config.model not in names:
-            raise ValueError(f"--model {config.model}: the endpoint has {', '.join(names)}")
-        index = _find_index(config.index)
-        folder = Path(config.folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        sitting = Sitting(config, llm, folder, index)
-        if config.question or not sys.stdin.isatty():
-            question = config.question or sys.stdin.read().strip()
-            return sitting.ask(question) if question else 0
-        _greet(config, config.model or names[0], index)
-        return sitting.converse()
+        if config.pin:
+            return _pin(servers)
+        tools = _tools(config, servers)
+        if config.serve:
+            serve(ToolOrchestrator(tools))
+            return 0
+        with closing(MantusLLM(config.endpoint, model=config.model, max_tokens=config.reply_tokens)) as llm:
+            return _talk(config, llm, tools)
     finally:
-        llm.close()
+        if servers:
+            servers.close()
+
+
+def _talk(config: TalkConfig, llm: MantusLLM, tools: list[Tool]) -> int:
+    names = [str(entry.get("id")) for entry in llm.models(attempts=1)]
+    if not names:
+        raise EndpointError(f"{config.endpoint} lists no model")
+    if config.model and config.model not in names:
+        raise ValueError(f"--model {config.model}: the endpoint has {', '.join(names)}")
+    sitting = Sitting(config, llm, tools)
+    if config.question or not sys.stdin.isatty():
+        question = config.question or sys.stdin.read().strip()
+        return sitting.ask(question) if question else 0
+    _greet(config, config.model or names[0], tools)
+    return sitting.converse()
+
+
+def _tools(config: TalkConfig, servers: Servers | None) -> list[Tool]:
+    """The tools that the flags allow."""
+    folder = Path(config.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [name.strip() for name in config.tools.split(",") if name.strip()]
+    index = _find_index(config.index)
+    try:
+        own = toolbox(folder, index, names, config.web_search)
+    except ValueError as error:
+        raise ValueError(f"--tools {config.tools}: {error}") from None
+    return [*own, *(servers.tools() if servers else [])]
+
+
+def _pin(servers: Servers | None) -> int:
+    """Show what the servers offer, as they say it, and hold it fast."""
+    if servers is None:
+        raise ValueError("--pin: give the servers' file with --mcp")
+    for name, definitions in servers.pin().items():
+        for definition in definitions:
+            print(_cut(f"{name}__{definition.get('name')}: {definition.get('description')}"))
+    print(f"pinned in {servers.pin_path}")
+    return 0
 
 
 class Sitting:
     """A sitting at the terminal: one conversation, or a fresh one for each question."""
 
-    def __init__(self, config: TalkConfig, llm: MantusLLM, folder: Path, index: Path | None) -> None:
-        self.config, self.llm, self.folder, self.index = config, llm, folder, index
+    def __init__(self, config: TalkConfig, llm: MantusLLM, tools: list[Tool]) -> None:
+        self.config, self.llm, self.tools = config, llm, tools
         self.agent = self._fresh()
 
     def _fresh(self) -> Agent:
-        tools = ToolOrchestrator(toolbox(self.folder, self.index), max_output_chars=self.config.output_chars)
+        approve = ask_later if sys.stdin.isatty() else None
+        tools = ToolOrchestrator(self.tools, approve=approve, max_output_chars=self.config.output_chars)
         limits = Limits(turns=self.config.turns, seconds=self.config.seconds)
         return Agent(self.llm, tools, system=self.config.system, limits=limits)
 
@@ -129,14 +176,15 @@ class Sitting:
         if not self.config.remember:
             self.agent = self._fresh()
         stopped = show(self.agent.run(question), sys.stdout)
+        while waiting := self.agent.question:
+            stopped = show(self.agent.resume(_is_approved(waiting)), sys.stdout)
         if self.config.transcript:
             self._keep(stopped)
         return 0 if stopped.reason is StopReason.DONE else 1
 
     def _keep(self, stopped: Stopped) -> None:
         row = {"stop": stopped.reason.value, "answer": stopped.answer, "messages": self.agent.chat}
-        with Path(self.config.transcript).open("a", encoding="utf-8", errors="replace") as stream:
-            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+        transcript.append(Path(self.config.transcript), row)
 
 
 def show(events: Iterable[Event], out: TextIO) -> Stopped:
@@ -161,6 +209,15 @@ def show(events: Iterable[Event], out: TextIO) -> Stopped:
     raise AssertionError("the last event is Stopped")
 
 
+def _is_approved(question: Question) -> bool:
+    """Ask the person at the terminal; only a clear yes is one."""
+    words = printable(f"  allow {brief(question.call)}? {question.reason} [y/N] ")
+    try:
+        return input(paint(words, RED, sys.stdout)).strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
+
+
 def brief(call: Call | Malformed) -> str:
     """A call on one line: calculator(expression='12 * 7')."""
     if isinstance(call, Malformed):
@@ -177,6 +234,8 @@ def _outcome(result: Result) -> str:
 def _ending(stopped: Stopped, out: TextIO) -> str:
     if stopped.reason is StopReason.DONE:
         return "" if stopped.answer else paint("(no answer)\n", DIM, out)
+    if stopped.reason is StopReason.APPROVAL:
+        return ""
     reason = stopped.reason.value.replace("_", " ")
     return paint(f"({printable(stopped.detail) or reason})\n", RED, out)
 
@@ -196,11 +255,13 @@ def paint(text: str, colour: str, out: TextIO) -> str:
     return f"{colour}{text}{PLAIN}" if out.isatty() and "NO_COLOR" not in os.environ else text
 
 
-def _greet(config: TalkConfig, model: str, index: Path | None) -> None:
+def _greet(config: TalkConfig, model: str, tools: list[Tool]) -> None:
     import readline  # noqa: F401  gives input() history and editing
 
-    search = "" if index else "; no search (no index of a corpus yet: make run)"
+    names = [tool.name for tool in tools]
+    search = "; no search (no index of a corpus yet: make run)" if "search" in set(USUAL) - set(names) else ""
     print(f"mantus agent: {model} at {config.endpoint}, files in {config.folder}{search}")
+    print(f"Tools: {', '.join(names)}")
     print("Ask something, such as: what is 12 x 7? Ctrl-D leaves.")
 
 

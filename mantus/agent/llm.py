@@ -15,11 +15,12 @@ from typing import Any
 
 import httpx
 
-from mantus.text.calls import Call, Malformed, StreamParser, TextDelta
+from mantus.text.calls import Call, Malformed, StreamParser, TextDelta, ThoughtDelta, make_call
 
 Message = dict[str, Any]
 RETRIED = (429, 503)
-MAX_NESTING, MAX_BITS = 32, 4096
+MAX_REPLY_BYTES = 4 << 20
+"""Of one reply, with what is around it; each token comes in an event of some 200 bytes."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 8.0
 
 
@@ -139,8 +140,7 @@ class MantusLLM:
                 raise EndpointError("the endpoint sent an event that is no chunk of a chat completion") from None
         yield from _written(partial, partial.parser.finish())
         native = [_native_call(partial.native[index]) for index in sorted(partial.native)]
-        calls = [_plain(call) for call in native or partial.written]
-        return Reply("".join(partial.text), calls, partial.usage, partial.finish_reason)
+        return Reply("".join(partial.text), native or partial.written, partial.usage, partial.finish_reason)
 
     def _request(self, chat: Sequence[Message], tools: Sequence[dict[str, Any]], tool_choice: str) -> dict[str, Any]:
         body = {
@@ -239,6 +239,8 @@ def _events(response: httpx.Response, deadline: float) -> Iterator[dict[str, Any
     for line in response.iter_lines():
         if time.monotonic() > deadline:
             raise OutOfTime
+        if response.num_bytes_downloaded > MAX_REPLY_BYTES:
+            raise EndpointError("the endpoint's reply has no end")
         data = line.removeprefix("data:").strip()
         if not line.startswith("data:") or not data:
             continue
@@ -281,6 +283,8 @@ def _take_call(native: dict[int, dict[str, str]], piece: dict[str, Any]) -> None
 
 def _written(partial: _Partial, events: Sequence[TextDelta | Call | Malformed]) -> Iterator[str]:
     for event in events:
+        if isinstance(event, ThoughtDelta):
+            continue  # a model's thoughts are for itself, and for one turn
         if isinstance(event, TextDelta):
             partial.text.append(event.text)
             yield event.text
@@ -290,28 +294,4 @@ def _written(partial: _Partial, events: Sequence[TextDelta | Call | Malformed]) 
 
 def _native_call(call: dict[str, str]) -> Call | Malformed:
     """A call of the `tool_calls` field; its arguments are JSON in a string."""
-    shown = f'{{"name": "{call["name"]}", "arguments": {call["arguments"]}}}'
-    try:
-        arguments = json.loads(call["arguments"] or "{}")
-    except (ValueError, RecursionError):
-        return Malformed(shown, "the arguments are not valid JSON")
-    if not isinstance(arguments, dict) or not call["name"]:
-        return Malformed(shown, "a call needs a name and an object of arguments")
-    return Call(call["name"], arguments)
-
-
-def _plain(call: Call | Malformed) -> Call | Malformed:
-    """The call, unless its arguments hold what JSON does not: a Python literal may, and so may endless nesting."""
-    if isinstance(call, Malformed) or _is_plain(call.arguments, MAX_NESTING):
-        return call
-    return Malformed(f'{{"name": "{call.name}"}}', "the arguments are not plain JSON")
-
-
-def _is_plain(value: Any, depth: int) -> bool:
-    if isinstance(value, dict):
-        return depth > 0 and all(isinstance(key, str) and _is_plain(item, depth - 1) for key, item in value.items())
-    if isinstance(value, list):
-        return depth > 0 and all(_is_plain(item, depth - 1) for item in value)
-    if type(value) is int:
-        return value.bit_length() <= MAX_BITS
-    return value is None or type(value) in (str, bool, float)
+    return make_call(call["name"], call["arguments"], f'{{"name": "{call["name"]}", "arguments": {call["arguments"]}}}')

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from mantus.agent.llm import EndpointError, MantusLLM, Message, OutOfTime, Reply, Usage
-from mantus.agent.orchestrator import Result, ToolOrchestrator
+from mantus.agent.orchestrator import Question, Result, ToolOrchestrator
 from mantus.agent.tools import Status
 from mantus.text.calls import Call, Malformed
 
@@ -35,6 +35,8 @@ class StopReason(StrEnum):
     MALFORMED = "malformed"
     ENDPOINT = "endpoint"
     CANCELLED = "cancelled"
+    APPROVAL = "approval"
+    """A call waits for approval: `Agent.question` says which, `Agent.resume` goes on with the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +95,18 @@ class _Run:
 
     deadline: float
     usage: Usage = field(default_factory=Usage)
+    seconds_left: float = 0.0
     num_calls: int = 0
+    num_repeats: int = 0
     malformed: int = 0
     tool_choice: str = "auto"
     answer: str = ""
+    turns: int = 0
     recent: deque[str] = field(default_factory=lambda: deque(maxlen=REPEAT_WINDOW))
+    calls: list[Call | Malformed] = field(default_factory=list)
+    """The calls of the last reply."""
+    results: list[Result] = field(default_factory=list)
+    """Those that are settled already, in the order of the calls."""
 
     def repeats(self, result: Result) -> int:
         """How often this call with this result has been seen lately, this time included."""
@@ -115,6 +124,7 @@ class Agent:
         self.limits = limits or Limits()
         self.chat: list[Message] = [{"role": "system", "content": system}] if system else []
         self._cancelled = threading.Event()
+        self._waiting: _Run | None = None
 
     def cancel(self) -> None:
         """End the run at its next event; may be called from any thread."""
@@ -124,19 +134,47 @@ class Agent:
         """Work on a task: events as they happen, a Stopped last. Nothing that model, tools or endpoint do raises."""
         self._cancelled.clear()
         self.chat.append({"role": "user", "content": task})
-        run = _Run(time.monotonic() + self.limits.seconds)
+        self._waiting, run = None, _Run(time.monotonic() + self.limits.seconds)
+        yield from self._until_stopped(run, self._turns(run))
+
+    @property
+    def question(self) -> Question | None:
+        """The call that a run which stopped for approval waits with."""
+        return self.tools.question if self._waiting else None
+
+    def resume(self, approved: bool) -> Iterator[Event]:
+        """Go on with a run that stopped for approval; what has run already does not run again.
+
+        ValueError when no run waits.
+        """
+        run = self._waiting
+        if run is None:
+            raise ValueError("no run waits for approval")
+        self._cancelled.clear()
+        self._waiting, run.deadline = None, time.monotonic() + run.seconds_left
+        yield from self._until_stopped(run, self._resumed(run, approved))
+
+    def _until_stopped(self, run: _Run, work: Generator[Event, None, StopReason]) -> Iterator[Event]:
+        detail = ""
         try:
-            reason = yield from self._turns(run)
-            detail = ""
+            reason = yield from work
         except EndpointError as error:
             reason, detail = StopReason.ENDPOINT, str(error)
         except OutOfTime:
-            reason, detail = StopReason.TIME_LIMIT, ""
+            reason = StopReason.TIME_LIMIT
+        if reason is StopReason.APPROVAL and self.tools.question:
+            run.seconds_left = max(run.deadline - time.monotonic(), 0.0)  # the clock stops while people think
+            self._waiting, detail = run, self.tools.question.reason
         yield Stopped(reason, run.answer, run.usage, detail)
+
+    def _resumed(self, run: _Run, approved: bool) -> Generator[Event, None, StopReason]:
+        stop = yield from self._settle(run, approved)
+        return stop if stop else (yield from self._turns(run))
 
     def _turns(self, run: _Run) -> Generator[Event, None, StopReason]:
         schemas = self.tools.schemas()
-        for _ in range(self.limits.turns):
+        while run.turns < self.limits.turns:
+            run.turns += 1
             reply = yield from self._ask(run, schemas)
             if reply is None:
                 return StopReason.CANCELLED
@@ -173,19 +211,28 @@ class Agent:
             yield Called(call)
         if self._cancelled.is_set():
             return StopReason.CANCELLED
-        results = self.tools.execute(reply.calls, run.deadline)
-        counts = [run.repeats(result) for result in results]
-        results = [
+        run.calls, run.results = reply.calls, []
+        return (yield from self._settle(run, None))
+
+    def _settle(self, run: _Run, approved: bool | None) -> Generator[Event, None, StopReason | None]:
+        """Run what has not run of the last reply's calls; all of them and their results go into the chat at once."""
+        settled = self.tools.execute(run.calls[len(run.results) :], run.deadline, approved)
+        counts = [run.repeats(result) for result in settled]
+        run.num_repeats = max([run.num_repeats, *counts])
+        marked = [
             replace(result, output=REPEATED + result.output) if count > 1 else result
-            for result, count in zip(results, counts, strict=True)
+            for result, count in zip(settled, counts, strict=True)
         ]
-        # A malformed call stands in the chat as a call without arguments, so that its tool message answers
-        # something: every endpoint accepts that, and none has to read the broken text.
-        self.chat.append({"role": "assistant", "content": run.answer, "tool_calls": [r.request() for r in results]})
-        self.chat += [result.message() for result in results]
-        for result in results:
+        run.results += marked
+        if not self.tools.question:
+            # A malformed call stands in the chat as a call without arguments, so that its tool message answers
+            # something: every endpoint accepts that, and none has to read the broken text.
+            requests = [result.request() for result in run.results]
+            self.chat.append({"role": "assistant", "content": run.answer, "tool_calls": requests})
+            self.chat += [result.message() for result in run.results]
+        for result in marked:
             yield Returned(result)
-        return self._verdict(run, results, max(counts))
+        return StopReason.APPROVAL if self.tools.question else self._verdict(run, run.results, run.num_repeats)
 
     def _verdict(self, run: _Run, results: list[Result], repeats: int) -> StopReason | None:
         """Whether to go on after these results, and under which choice of tools."""

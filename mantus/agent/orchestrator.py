@@ -10,18 +10,20 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
+from mantus.agent.policy import Policy
 from mantus.agent.sandbox import DeadlineExceeded, run_child
-from mantus.agent.tools import Effect, Status, Tool, ToolError
+from mantus.agent.tools import Effect, Status, Tool, ToolError, coerce
 from mantus.text.calls import Call, Malformed, check_call
 
-Approve = Callable[[Tool, Call], bool]
-"""Asked before a call that the policy does not allow by itself; False refuses it."""
+Approve = Callable[[Tool, Call, str], bool | None]
+"""Asked, with the reason, before a call that the policy does not allow by itself; False refuses it, None asks later."""
 
 NAME = re.compile(r'"name"\s*:\s*"([\w.-]+)"')
 HEAD_SHARE = 0.7
+RAN = (Status.OK, Status.FAILED, Status.TIMEOUT)
+"""A call with such an end has run, so its tool may have said something, or seen something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +47,21 @@ class Result:
         return {"id": self.call_id, "type": "function", "function": {"name": self.name, "arguments": arguments}}
 
 
-class ToolOrchestrator:
-    """Tools that one conversation may use, and what it has read so far.
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A call that waits for approval, and why it needs it."""
 
-    Only the tools given can run. A tool that can carry data out of the machine needs approval once the conversation
-    has read something: private data, text that nobody vouches for, and a way out must not meet unseen.
-    """
+    tool: Tool
+    call: Call
+    reason: str
+
+
+def ask_later(tool: Tool, call: Call, reason: str) -> None:
+    """An `approve` that puts every question off: the run stops, and goes on with the answer (Agent.resume)."""
+
+
+class ToolOrchestrator:
+    """Tools that one conversation may use. Only the tools given can run, and those only as the policy lets them."""
 
     def __init__(
         self,
@@ -66,35 +77,51 @@ class ToolOrchestrator:
         """
         self.tools = {tool.name: tool for tool in tools}
         assert len(self.tools) == len(tools), "two tools have one name"
-        self.approve, self.ask_for, self.max_output_chars = approve, ask_for, max_output_chars
+        self.approve, self.max_output_chars = approve, max_output_chars
+        self.policy = Policy(ask_for)
+        self.question: Question | None = None
         self._strict = [_closed(tool.schema()) for tool in tools]
-        self._seen: set[Effect] = set()
         self._num_calls = 0
 
     def schemas(self) -> list[dict[str, Any]]:
         """The tools as OpenAI's `tools` field carries them."""
         return [tool.schema() for tool in self.tools.values()]
 
-    def execute(self, calls: Sequence[Call | Malformed], deadline: float = math.inf) -> list[Result]:
+    def execute(
+        self, calls: Sequence[Call | Malformed], deadline: float = math.inf, answer: bool | None = None
+    ) -> list[Result]:
         """Run calls; one result for each, in their order, with ids that are unique in this conversation.
 
         Neighbours that write nothing run at the same time, a call that writes runs alone.
         deadline: on time.monotonic's clock; it cuts a tool's own time.
+        The list is shorter when a call waits for approval: `question` says which, and nothing behind it has run. To go
+        on, give the calls that are left, with the `answer` for the first of them.
         """
         results: list[Result] = []
-        for alone, group in groupby(calls, self._runs_alone):
-            members = list(group)
-            for batch in [[call] for call in members] if alone else [members]:
-                results += self._run_batch(batch, deadline)
+        self.question = None
+        while len(results) < len(calls):
+            left = calls[len(results) :]
+            alone = next((place for place, call in enumerate(left) if self._runs_alone(call)), len(left))
+            results += self._run_batch(left[: max(alone, 1)], deadline, None if results else answer)
+            if self.question:
+                break
         return results
 
     def _runs_alone(self, call: Call | Malformed) -> bool:
+        """Whether neighbours must wait: it changes something, or somebody may have to be asked first."""
         tool = self.tools.get(call.name) if isinstance(call, Call) else None
-        return tool is not None and bool(tool.effects & {Effect.WRITES, Effect.NETWORK} or tool.effects & self.ask_for)
+        if tool is None or not isinstance(call, Call):
+            return False
+        return bool(tool.effects & {Effect.WRITES, Effect.NETWORK} or self.policy.objection(tool, call))
 
-    def _run_batch(self, calls: list[Call | Malformed], deadline: float) -> list[Result]:
-        """Settle what needs no running, run the rest side by side."""
-        settled: list[Result | tuple[Tool, Call]] = [self._check(call) for call in calls]
+    def _run_batch(self, calls: Sequence[Call | Malformed], deadline: float, answer: bool | None) -> list[Result]:
+        """Settle what needs no running, run the rest side by side; nothing when the only call has to wait."""
+        settled: list[Result | tuple[Tool, Call]] = []
+        for call in calls:
+            checked = self._check(call, answer)
+            if checked is None:
+                return []
+            settled.append(checked)
         threads: list[threading.Thread] = []
 
         def work(position: int, tool: Tool, call: Call) -> None:
@@ -110,28 +137,43 @@ class ToolOrchestrator:
         results = [item for item in settled if isinstance(item, Result)]
         assert len(results) == len(calls)
         for result in results:
-            if result.status is Status.OK:
-                self._seen |= self.tools[result.name].effects
+            if result.status in RAN:
+                self.policy.note(self.tools[result.name], result.output)
         return results
 
-    def _check(self, call: Call | Malformed) -> Result | tuple[Tool, Call]:
-        """The tool and the call to run, or the result of a call that must not run."""
-        self._num_calls += 1
-        call_id = f"call_{self._num_calls}"
+    def _check(self, call: Call | Malformed, answer: bool | None) -> Result | tuple[Tool, Call] | None:
+        """The tool and the call to run, the result of a call that must not run, or None when it has to wait."""
+        call_id = f"call_{self._num_calls + 1}"
+        checked: Result | tuple[Tool, Call] | None
         if isinstance(call, Malformed):
             reason = f"not a valid call: {call.reason}. Call again."
-            return Result(call_id, self.guess_name(call), {}, Status.MALFORMED, reason, call.text)
-        tool = self.tools.get(call.name)
-        if tool is None:
+            checked = Result(call_id, self.guess_name(call), {}, Status.MALFORMED, reason, call.text)
+        elif call.name not in self.tools:
             known = ", ".join(self.tools)
-            return Result(call_id, call.name, call.arguments, Status.UNKNOWN_TOOL, f"no such tool. Tools: {known}")
+            text = self._cap(f"no such tool. Tools: {known}")
+            checked = Result(call_id, call.name, call.arguments, Status.UNKNOWN_TOOL, text)
+        else:
+            checked = self._check_arguments(self.tools[call.name], call, call_id, answer)
+        self._num_calls += checked is not None
+        return checked
+
+    def _check_arguments(
+        self, tool: Tool, call: Call, call_id: str, answer: bool | None
+    ) -> Result | tuple[Tool, Call] | None:
         call = Call(call.name, coerce(call.arguments, tool.parameters), call_id)
         problem = check_call(call, self._strict)
         if problem:
             text = f"wrong arguments: {problem}. Needs {signature(tool)}"
             return Result(call_id, call.name, call.arguments, Status.INVALID_ARGUMENTS, self._cap(text))
-        if not self._allowed(tool, call):
-            return Result(call_id, call.name, call.arguments, Status.DENIED, "not allowed")
+        reason = self.policy.objection(tool, call)
+        if reason:
+            if answer is None and self.approve is not None:
+                answer = self.approve(tool, call, reason)
+                if answer is None:
+                    self.question = Question(tool, call, reason)
+                    return None
+            if not answer:
+                return Result(call_id, call.name, call.arguments, Status.DENIED, "not allowed", reason)
         return tool, call
 
     def guess_name(self, call: Malformed) -> str:
@@ -139,18 +181,11 @@ class ToolOrchestrator:
         match = NAME.search(call.text)
         return match[1] if match and match[1] in self.tools else "unknown"
 
-    def _allowed(self, tool: Tool, call: Call) -> bool:
-        sends = Effect.NETWORK in tool.effects
-        risky = sends and (Effect.READS in self._seen or (Effect.WRITES in tool.effects and bool(self._seen)))
-        if not risky and not tool.effects & self.ask_for:
-            return True
-        return self.approve is not None and self.approve(tool, call)
-
     def _run(self, tool: Tool, call: Call, deadline: float) -> Result:
         seconds = min(tool.timeout_s, deadline - time.monotonic())
         status, detail = Status.OK, ""
         try:
-            output = _run_thread(tool, call.arguments, seconds) if not tool.effects else _run_child(tool, call, seconds)
+            output = _perform(tool, call, seconds)
         except ToolError as error:
             status, output = Status.FAILED, str(error)
         except DeadlineExceeded:
@@ -169,12 +204,17 @@ class ToolOrchestrator:
         return text[:head] + mark + text[len(text) - tail :] if head > 0 else text[: self.max_output_chars]
 
 
-def _run_child(tool: Tool, call: Call, seconds: float) -> str:
-    return run_child(tool.target, tool.settings, call.arguments, seconds)
+def _perform(tool: Tool, call: Call, seconds: float) -> str:
+    if tool.remote is not None:
+        return tool.remote(call.arguments, seconds)
+    if tool.bounded:
+        return _run_thread(tool, call.arguments, seconds)
+    writes, network = Effect.WRITES in tool.effects, Effect.NETWORK in tool.effects
+    return run_child(tool.target, tool.settings, call.arguments, seconds, writes=writes, network=network)
 
 
 def _run_thread(tool: Tool, arguments: dict[str, Any], seconds: float) -> str:
-    """Run a pure tool in a thread of its own; after the deadline it is left behind, its result unread."""
+    """Run a bounded tool in a thread of its own; after the deadline it is left behind, its result unread."""
     done: list[str | BaseException] = []
 
     def work() -> None:
@@ -199,24 +239,6 @@ def signature(tool: Tool) -> str:
     """A tool's parameters in few tokens: {path: string, content: string}."""
     fields = (f"{name}: {schema.get('type', 'any')}" for name, schema in tool.parameters["properties"].items())
     return f"{{{', '.join(fields)}}}"
-
-
-def coerce(arguments: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
-    """Arguments with harmless slips of type put right, where nothing is lost: 84 <-> '84'."""
-    return {
-        name: _coerce(value, parameters["properties"].get(name, {}).get("type")) for name, value in arguments.items()
-    }
-
-
-def _coerce(value: Any, wanted: Any) -> Any:
-    if wanted == "string" and type(value) in (int, float):
-        return json.dumps(value)
-    if wanted in ("integer", "number") and isinstance(value, str):
-        try:
-            return json.loads(value) if type(json.loads(value)) in (int, float) else value
-        except (ValueError, RecursionError):
-            return value
-    return value
 
 
 def _closed(schema: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field
 
 from mantus import console
 from mantus.agent.tasks import Task, grade, load_tasks, prepare
+from mantus.agent.transcript import line, redacted
 from mantus.storage import ArtifactURI, Manifest, PhaseConfig, Reference, Work, execute, fetch
 
 
@@ -136,11 +137,11 @@ def solve(config: AgentConfig, task: Task, llm: Any, index: Path | None, root: P
 
 def _write(rows: list[dict[str, Any]], out: Path) -> dict[str, Any]:
     with (out / "transcripts.jsonl").open("w", encoding="utf-8", errors="replace") as stream:
-        stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        stream.writelines(line(row) for row in rows)
     solved, num = sum(row["solved"] for row in rows), len(rows)
     brief = [{name: value for name, value in row.items() if name != "messages"} for row in rows]
     summary = {"solved": solved, "num": num, "tasks": brief}
-    text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps(redacted(summary), indent=1, ensure_ascii=False) + "\n"
     (out / "results.json").write_text(text, encoding="utf-8", errors="replace")
     bar = f">= {num - 1}" if num > 1 else ""
     figure = {"name": "agent_tasks_solved", "value": solved, "unit": f"of {num} tasks", "bar": bar}

@@ -1,28 +1,35 @@
 """What a tool may touch: files beneath one folder, and a child process with limits, a clean environment and a deadline.
 
 It does not know tools or models. Covered: paths (.., absolute, symbolic and hard links, devices), time, processor time,
-file size, secrets in the environment, orphans. Not covered: the network and files opened by other means than
-`open_beneath`; for code that is not trusted put the whole agent in a container.
+sizes of files and of the reply, secrets in the environment, orphans; and what a tool has not declared: without `writes`
+its process can change no file, without `network` it can make no socket (where the kernel has Landlock and seccomp).
+Not covered: what a tool reads; see docs/security.md.
 """
 
 import importlib
 import json
 import os
 import resource
+import selectors
 import signal
 import stat
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from mantus.agent.confine import confine
 from mantus.agent.tools import ToolError
 from mantus.processes import die_with_parent
 
 MAX_FILE_BYTES = 1 << 16
 MAX_RESULT_CHARS = 1 << 20
+MAX_REPLY_BYTES = 6 * MAX_RESULT_CHARS + 1024
+"""JSON writes a character in six bytes at most."""
 MAX_DEPTH = 8
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -75,29 +82,60 @@ def _make_folder(name: str, parent: int) -> None:
         os.mkdir(name, 0o755, dir_fd=parent)
 
 
-def run_child(target: str, settings: Mapping[str, Any], arguments: Mapping[str, Any], timeout_s: float) -> str:
+def run_child(
+    target: str,
+    settings: Mapping[str, Any],
+    arguments: Mapping[str, Any],
+    timeout_s: float,
+    *,
+    writes: bool = True,
+    network: bool = True,
+) -> str:
     """Call the function `target` ('module:name') in a child process; its result.
 
-    ToolError is passed on. DeadlineExceeded when it took longer than `timeout_s`; ChildProcessError when it died or
-    failed, with the kind of failure as its message. The child and its own children are killed in every case.
+    writes, network: whether the child may change files and make sockets.
+    ToolError is passed on. DeadlineExceeded when it took longer than `timeout_s`; ChildProcessError when it died,
+    failed, or said too much, with the kind of failure as its message. The child and its own children are killed in
+    every case.
     """
-    request = json.dumps({"target": target, "settings": dict(settings), "arguments": dict(arguments)})
-    child = subprocess.Popen(
-        [sys.executable, "-P", "-m", "mantus.agent.sandbox"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        cwd="/",
-        env=_environment(timeout_s),
-        start_new_session=True,
-    )
+    deadline = time.monotonic() + timeout_s
+    rights = {"writes": writes, "network": network}
+    request = json.dumps({"target": target, "settings": dict(settings), "arguments": dict(arguments), "rights": rights})
+    with tempfile.TemporaryFile() as stream:  # not a pipe: a child that does not read must not hold up its parent
+        stream.write(request.encode())
+        stream.seek(0)
+        child = subprocess.Popen(
+            [sys.executable, "-P", "-m", "mantus.agent.sandbox"],
+            stdin=stream,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            env=_environment(timeout_s),
+            start_new_session=True,
+        )
     try:
-        output, _ = child.communicate(request.encode(), timeout=max(timeout_s, 0))
-    except subprocess.TimeoutExpired:
-        raise DeadlineExceeded(target) from None
+        output = _listen(child, deadline)
     finally:
         _kill_group(child)
     return _read_reply(output)
+
+
+def _listen(child: subprocess.Popen[bytes], deadline: float) -> bytes:
+    """What a child says until it has said all, within a deadline and a size."""
+    assert child.stdout is not None
+    said = bytearray()
+    with selectors.DefaultSelector() as selector:
+        selector.register(child.stdout, selectors.EVENT_READ)
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0 or not selector.select(left):
+                raise DeadlineExceeded
+            data = os.read(child.stdout.fileno(), 1 << 16)
+            if not data:
+                return bytes(said)
+            said += data
+            if len(said) > MAX_REPLY_BYTES:
+                raise ChildProcessError("said too much")
 
 
 def _environment(timeout_s: float) -> dict[str, str]:
@@ -111,9 +149,8 @@ def _kill_group(child: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
-    for stream in (child.stdin, child.stdout):
-        if stream is not None:
-            stream.close()
+    if child.stdout is not None:
+        child.stdout.close()
 
 
 def _read_reply(output: bytes) -> str:
@@ -134,6 +171,8 @@ def _serve_one_call() -> None:
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     request = json.load(sys.stdin)
+    rights = request["rights"]
+    confine(writable=None if rights["writes"] else [], network=rights["network"])
     module, _, name = request["target"].partition(":")
     function = getattr(importlib.import_module(module), name)
     function = getattr(function, "function", function)

@@ -4,6 +4,7 @@ It does not know who may call a tool nor how a call is run (orchestrator.py).
 """
 
 import inspect
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -52,6 +53,10 @@ class Tool:
     effects: frozenset[Effect] = frozenset()
     timeout_s: float = 10.0
     settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    bounded: bool = False
+    """Ends by itself in time, so it runs in a thread; any other tool runs in a process, which can be killed."""
+    remote: Callable[[dict[str, Any], float], str] | None = None
+    """Called with the arguments and the seconds instead of the function, which then runs elsewhere."""
 
     def schema(self) -> dict[str, Any]:
         """The tool as OpenAI's `tools` field carries it."""
@@ -72,23 +77,28 @@ class Tool:
         return f"{self.function.__module__}:{self.function.__qualname__}"
 
 
-def tool(*, effects: Iterable[str] = (), timeout_s: float = 10.0) -> Callable[[Callable[..., str]], Tool]:
+def tool(
+    *, effects: Iterable[str] = (), timeout_s: float = 10.0, bounded: bool = False
+) -> Callable[[Callable[..., str]], Tool]:
     """Make a Tool of a function; its name, its docstring and its parameters before `*` become the schema.
 
-    effects: of 'reads', 'writes', 'network'. A function with effects runs in a child process, so it must stand at the
-    top of a module; one without runs in a thread, which cannot be killed, so it must be bounded by itself.
+    effects: of 'reads', 'writes', 'network'. A tool runs in a child process, so it must stand at the top of a module.
+    bounded: it has no effects and its time is bounded by what it does; it runs in a thread, which nothing can kill.
     ValueError on an untyped parameter, a type that JSON lacks, or a missing docstring.
     """
 
     def describe(function: Callable[..., str]) -> Tool:
         found = frozenset(Effect(effect) for effect in effects)
-        if found and "." in function.__qualname__:
-            raise ValueError(f"tool {function.__name__}: has effects, so it must be defined at the top of a module")
+        if found and bounded:
+            raise ValueError(f"tool {function.__name__}: has effects, so it cannot be bounded")
+        if not bounded and "." in function.__qualname__:
+            raise ValueError(f"tool {function.__name__}: runs in a process, so it must stand at the top of a module")
         text = inspect.getdoc(function)
         if not text:
             raise ValueError(f"tool {function.__name__}: needs a docstring, the model reads its first paragraph")
         description = " ".join(text.split("\n\n")[0].split())
-        return Tool(function.__name__, description, parameters_schema(function), function, found, timeout_s)
+        schema = parameters_schema(function)
+        return Tool(function.__name__, description, schema, function, found, timeout_s, bounded=bounded)
 
     return describe
 
@@ -122,3 +132,21 @@ def _type_schema(hint: Any, where: str) -> dict[str, Any]:
 def _keyword_only(function: Callable[..., Any]) -> list[str]:
     parameters = inspect.signature(function).parameters.values()
     return [parameter.name for parameter in parameters if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
+
+
+def coerce(arguments: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
+    """Arguments with harmless slips of type put right, where nothing is lost: 84 <-> '84'."""
+    return {
+        name: _coerce(value, parameters["properties"].get(name, {}).get("type")) for name, value in arguments.items()
+    }
+
+
+def _coerce(value: Any, wanted: Any) -> Any:
+    if wanted == "string" and type(value) in (int, float):
+        return json.dumps(value)
+    if wanted in ("integer", "number") and isinstance(value, str):
+        try:
+            return json.loads(value) if type(json.loads(value)) in (int, float) else value
+        except (ValueError, RecursionError):
+            return value
+    return value

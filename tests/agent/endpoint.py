@@ -3,8 +3,8 @@
 import json
 import threading
 from collections import deque
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -87,6 +87,18 @@ class Endpoint(ThreadingHTTPServer):
         self.listed: Any = {"object": "list", "data": [{"id": "scripted"}, {"id": "other"}]}
         self.listing_is_silent = False
         self.hung_up, self.closing = threading.Event(), threading.Event()
+
+    @classmethod
+    @contextmanager
+    def running(cls) -> Iterator["Endpoint"]:
+        """A fresh endpoint that answers until the end of the block."""
+        with cls() as server:
+            thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+            thread.start()
+            yield server
+            server.closing.set()
+            server.shutdown()
+            thread.join()
 
     def then(self, *answers: Answer) -> None:
         """Go on with these answers."""

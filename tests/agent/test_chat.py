@@ -17,6 +17,7 @@ from mantus.agent.orchestrator import Result
 from mantus.agent.tools import Status
 from mantus.text.calls import Call, Malformed
 from tests.agent.endpoint import Answer, Endpoint, calls, refuses, says
+from tests.agent.mcp_shed import ECHO, Open
 
 ADD = Call("calculator", {"expression": "12 * 7"})
 DONE = Stopped(StopReason.DONE, "84", Usage())
@@ -181,3 +182,39 @@ def test_a_conversation_at_a_terminal_ends_with_ctrl_d(endpoint: Endpoint, tmp_p
     assert asked == [["one"], ["one", "First.", "two"] if remember else ["two"]]
     answers = [json.loads(line)["answer"] for line in (tmp_path / "t.jsonl").read_text().splitlines()]
     assert answers == ["First.", "Second ?."]
+
+
+def test_a_person_at_the_terminal_is_asked_and_only_yes_is_yes(endpoint: Endpoint, shed: Open, tmp_path: Path):
+    shed(ECHO)
+    echo = ("shed__echo", {"text": "a"})
+    endpoint.then(calls(echo), calls(("shed__echo", {"text": "b"}), ("shed__echo", {"text": "c"})), says("Done."))
+    words = ["--endpoint", endpoint.url, "--mcp", "servers.json", "--transcript", "t.jsonl"]
+    ours, theirs = pty.openpty()
+    standard = {"stdin": theirs, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    command = [sys.executable, "-m", "mantus.cli", "agent", *words]
+    with subprocess.Popen(command, cwd=tmp_path, **standard) as program:
+        os.write(ours, b"go\nmaybe\ny\n\x04")
+        printed, _ = program.communicate(timeout=60)
+    os.close(ours)
+    os.close(theirs)
+    assert program.returncode == 0, printed
+    assert "allow shed__echo(text='b')? text from the network has been read [y/N]" in printed
+    (row,) = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text().splitlines()]
+    told = [message["content"] for message in row["messages"] if message["role"] == "tool"]
+    assert told == ["a\n[image]", "not allowed", "c\n[image]"]
+    assert (row["stop"], row["answer"]) == ("done", "Done.")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--tools calculator,fly", "--tools calculator,fly: no tool 'fly'; there are calculator, search"),
+        ("--tools web_search", "--tools web_search: tool 'web_search' needs the address of a search service"),
+        ("--pin", "--pin: give the servers' file with --mcp"),
+        ("--mcp none.json", "none.json: expected JSON such as"),
+    ],
+)
+def test_wrong_tools_are_named(endpoint: Endpoint, tmp_path: Path, words: str, said: str):
+    done = mantus(tmp_path, "--endpoint", endpoint.url, *words.split(), "hello")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"mantus: {said}")

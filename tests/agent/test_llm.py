@@ -99,7 +99,7 @@ def test_calls_are_put_together_from_deltas(endpoint: Endpoint, llm: MantusLLM):
 
 @pytest.mark.parametrize(
     ("name", "arguments", "reason"),
-    [("add", '{"a": ', "not valid JSON"), ("add", "[1]", "an object"), ("", "{}", "needs a name")],
+    [("add", '{"a": ', "not valid JSON"), ("add", "[1]", "not an object"), ("", "{}", "no name")],
 )
 def test_a_broken_call_in_deltas_is_malformed(endpoint: Endpoint, llm: MantusLLM, name, arguments, reason):
     endpoint.then(calls((name, arguments)))

@@ -120,7 +120,7 @@ def test_the_same_call_with_the_same_result_is_marked_and_then_ends_the_run(endp
 def test_the_same_call_with_new_results_goes_on(endpoint: Endpoint, llm: MantusLLM):
     numbers = iter(range(9))
 
-    @tool()
+    @tool(bounded=True)
     def count() -> str:
         """Count."""
         return str(next(numbers))
@@ -165,7 +165,7 @@ def test_time_ends_a_silent_endpoint(endpoint: Endpoint, llm: MantusLLM):
 def test_time_ends_a_slow_tool(endpoint: Endpoint, llm: MantusLLM):
     over = threading.Event()
 
-    @tool(timeout_s=60)
+    @tool(timeout_s=60, bounded=True)
     def wait() -> str:
         """Wait."""
         return str(over.wait(60))

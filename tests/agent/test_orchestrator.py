@@ -7,13 +7,13 @@ from typing import Literal
 
 import pytest
 
-from mantus.agent.orchestrator import ToolOrchestrator, coerce
-from mantus.agent.tools import Effect, Status, Tool, ToolError, tool
+from mantus.agent.orchestrator import ToolOrchestrator
+from mantus.agent.tools import Effect, Status, Tool, ToolError, coerce, tool
 from mantus.text.calls import Call, Malformed
 from tests.agent import toolshed
 
 
-@tool()
+@tool(bounded=True)
 def repeat(text: str, times: int = 1) -> str:
     """Repeat a text.
 
@@ -25,7 +25,7 @@ def repeat(text: str, times: int = 1) -> str:
 def test_neighbours_run_side_by_side_and_keep_their_order():
     barrier = threading.Barrier(4, timeout=20)
 
-    @tool(timeout_s=30)
+    @tool(timeout_s=30, bounded=True)
     def meet(number: int) -> str:
         """Wait for the others."""
         barrier.wait()
@@ -63,7 +63,7 @@ def test_a_child_that_takes_too_long_is_killed_with_its_children(tmp_path: Path)
 def test_a_thread_that_takes_too_long_is_left_behind():
     over = threading.Event()
 
-    @tool(timeout_s=0.2)
+    @tool(timeout_s=0.2, bounded=True)
     def wait() -> str:
         """Wait."""
         return str(over.wait(60))
@@ -101,7 +101,7 @@ def test_a_failed_child_says_only_what_it_means_to_say(how: str, output: str, de
     [(ToolError("no"), "no"), (KeyError("secret"), "the tool failed"), (SystemExit(3), "the tool ended early")],
 )
 def test_a_failed_thread_says_only_what_it_means_to_say(error: BaseException, output: str):
-    @tool()
+    @tool(bounded=True)
     def burst() -> str:
         """Burst."""
         raise error
@@ -167,7 +167,8 @@ def test_after_something_private_is_read_nothing_is_sent_unasked():
     peek, send = Call("peek", {}), Call("send", {"text": "a"})
     asked: list[tuple[str, Call]] = []
 
-    def approve(tool: Tool, call: Call) -> bool:
+    def approve(tool: Tool, call: Call, reason: str) -> bool:
+        assert reason == "private data has been read"
         asked.append((tool.name, call))
         return call.arguments["text"] == "b"
 
@@ -193,7 +194,7 @@ def test_two_tools_of_one_name_are_refused():
 
 
 def test_a_tool_is_described_by_its_signature_and_first_paragraph():
-    @tool()
+    @tool(bounded=True)
     def all_kinds(a: str, b: int, c: float, d: bool, e: dict, f: list[str], g: Literal["x", "y"] = "x") -> str:
         """Take
         all kinds."""
@@ -234,9 +235,13 @@ def test_what_cannot_be_described_is_refused(function, said: str):
         tool()(function)
 
 
-def test_a_tool_with_effects_must_be_found_by_a_child_process():
+def test_a_tool_must_be_found_by_a_child_process_and_bounded_ones_have_no_effects():
     def hidden() -> str:
         """Hide."""
+        return ""
 
-    with pytest.raises(ValueError, match="at the top of a module"):
-        tool(effects=["reads"])(hidden)
+    for effects in (["reads"], []):
+        with pytest.raises(ValueError, match="at the top of a module"):
+            tool(effects=effects)(hidden)
+    with pytest.raises(ValueError, match="cannot be bounded"):
+        tool(effects=["reads"], bounded=True)(hidden)

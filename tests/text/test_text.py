@@ -1,4 +1,4 @@
-"""The tokenizer agrees with Hugging Face's, no text forges a turn, the parser reads what the grammar allows."""
+"""The tokenizer agrees with Hugging Face's, no text forges a turn, grammars write what the parser reads."""
 
 import json
 import re
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mantus.text.calls import Call, Malformed, StreamParser, TextDelta, check_call, format_call, parse
+from mantus.text.calls import Call, check_call, format_call
 from mantus.text.chat import CHAT_TEMPLATE, render
 from mantus.text.grammar import check_tools, schema_constraint, tool_constraint
 from mantus.text.tokenizer import SPECIAL_TOKENS, Tokenizer, train
@@ -116,46 +116,6 @@ def test_longer_conversations_start_like_shorter_ones_and_only_replies_are_train
     said = tokenizer.decode([i for i, trained in zip(whole.ids, whole.trained, strict=True) if trained])
     call = format_call(Call("weather", {"city": "Ulm", "days": 3}))
     assert said == f"{call}\n{call}<|im_end|>Rain.<|im_end|>"
-
-
-CASES = {
-    '<tool_call>\n{"name": "f", "arguments": {"a": "</tool_call>"}}\n</tool_call>': [Call("f", {"a": "</tool_call>"})],
-    '<tool_call>{"name": "f", "arguments": {}}{"name": "g", "arguments": {}}</tool_call>': [
-        Call("f", {}),
-        Call("g", {}),
-    ],
-    '<tool_call>[{"name": "f", "arguments": {}}]': [Call("f", {})],
-    "<tool_call>{'name': 'f', 'arguments': {'a': True}}</tool_call>": [Call("f", {"a": True})],
-    '<tool_call>{"name": "f", "arguments": "{\\"a\\": 1}"}</tool_call>': [Call("f", {"a": 1})],
-    '<tool_call>{"name": "f", "arguments": {"a": </tool_call>': [Malformed('{"name": "f", "arguments": {"a":', "")],
-    "<tool_call></tool_call>": [Malformed("", "")],
-    '<tool_call>{"arguments": {}}</tool_call>': [Malformed('{"arguments": {}}', "")],
-}
-
-
-@pytest.mark.parametrize("text", CASES)
-def test_calls_are_read(text: str):
-    found = parse("Well. " + text).calls
-    assert [(type(c), getattr(c, "name", ""), getattr(c, "arguments", {}), getattr(c, "text", "")) for c in found] == [
-        (type(c), getattr(c, "name", ""), getattr(c, "arguments", {}), getattr(c, "text", "")) for c in CASES[text]
-    ]
-
-
-PIECES = st.lists(st.sampled_from([*CASES, "<tool", "_call>", "hello ", "\n", '"', "\\", "{", "}", "<"]), max_size=6)
-
-
-@settings(max_examples=300, deadline=None)
-@given(pieces=PIECES, cut=st.integers(1, 7))
-def test_streams_read_like_wholes_and_nothing_raises(pieces: list[str], cut: int):
-    text = "".join(pieces)
-    parser = StreamParser()
-    events = [event for i in range(0, len(text), cut) for event in parser.push(text[i : i + cut])] + parser.finish()
-    whole = StreamParser()
-    once = [*whole.push(text), *whole.finish()]
-    joined = "".join(event.text for event in events if isinstance(event, TextDelta))
-    assert joined == "".join(event.text for event in once if isinstance(event, TextDelta))
-    assert [e for e in events if not isinstance(e, TextDelta)] == [e for e in once if not isinstance(e, TextDelta)]
-    parse(text)
 
 
 def test_checks_name_what_is_wrong():

@@ -40,7 +40,7 @@ FRIENDLY = (
 """What people write -> what the grammar knows: 1,234  15% of 80  12 x 7  8 ^ 2  '= ?'."""
 
 
-@tool()
+@tool(bounded=True)
 def calculator(expression: str) -> str:
     """Evaluate an arithmetic expression."""
     if len(expression) > MAX_CHARS:
