@@ -104,7 +104,11 @@ def test_the_version(run: Run):
         ("plan --config nowhere.yaml", "--config nowhere.yaml: no such file"),
         ("plan --config recipes/laptop.yaml --set pretrain.steps=0", "pretrain.steps: 0 steps train nothing"),
         ("plan --config recipes/laptop.yaml --set pretrain.size=huge", "size: expected one of .*'huge'"),
-        ("plan --config recipes/laptop.yaml --set pretrain.size=8b", "pretrain: a step of .* give --flops"),
+        ("plan --config recipes/laptop.yaml --set pretrain.size=8b", "pretrain: does not fit: each process needs"),
+        (
+            "plan --config recipes/laptop.yaml --set pretrain.size=4b --device-gib 99",
+            "pretrain: a step of .* give --fl",
+        ),
         ("plan --config recipes/laptop.yaml --flops fast", "--flops fast: expected a count"),
         ("compile --inn x", "compile: .*--inn x"),
         ("compile --out x --pinned --image mantus:latest", "--image mantus:latest: tag 'latest' .*digest"),

@@ -63,9 +63,7 @@ def main() -> None:
                 steps[kind] += 1
                 slots[kind] += batch[0].numel()
                 trained[kind] += float((batch[1] != IGNORE).sum())
-    print(
-        "| | steps | places | trained tokens | seconds | trained tokens/s |\n|---|---:|---:|---:|---:|---:|"
-    )
+    print("| | steps | places | trained tokens | seconds | trained tokens/s |\n|---|---:|---:|---:|---:|---:|")
     for kind in KINDS:
         speed = trained[kind] / spent[kind]
         row = f"{steps[kind]:.0f} | {slots[kind]:,.0f} | {trained[kind]:,.0f} | {spent[kind]:.1f} | {speed:,.0f}"

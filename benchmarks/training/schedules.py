@@ -24,12 +24,15 @@ POINTS = 20
 """Of its curve."""
 
 
-def compare(made: dict[str, str], steps: int, rates: tuple[float, ...]) -> list[Figure]:
-    """Held-out loss of each schedule at each rate; one table."""
+QUICK: dict[str, Any] = {"size": "nano", "seq_len": 128, "batch_tokens": 512}
+
+
+def compare(made: dict[str, Any], steps: int, rates: tuple[float, ...]) -> list[Figure]:
+    """Held-out loss of each schedule at each rate; one table. made: the data, and the shape of the runs."""
     found: dict[str, dict[float, float]] = {name: {} for name in SCHEDULES}
     for rate in rates:
         for name, schedule in SCHEDULES.items():
-            settings = {**made, **SMALL, **schedule, "steps": steps, "lr": rate, "evaluate_every": 0}
+            settings = {**made, **schedule, "steps": steps, "lr": rate, "evaluate_every": 0}
             found[name][rate] = pretrain(settings)["stats"]["heldout_loss"]
             print(f"{name}, lr {rate}: held-out loss {found[name][rate]:.4f}", flush=True)
     print(f"\n| lr, {steps} steps | {' | '.join(found)} |\n|---|{'---:|' * len(found)}")
@@ -86,9 +89,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         made = inputs(f"file://{temporary}/store", 4 if given.quick else given.megabytes, 1024 if given.quick else 8192)
         if given.only != "mini":
-            figures += compare(made, 10 if given.quick else given.steps, RATES[:1] if given.quick else RATES)
+            runs = {**made, **SMALL, **(QUICK if given.quick else {})}
+            figures += compare(runs, 4 if given.quick else given.steps, RATES[:1] if given.quick else RATES)
         if given.only != "wsd":
-            settings = {**MINI, "compile": given.compile, **({"size": "nano"} if given.quick else {})}
+            settings = {**MINI, "compile": given.compile, **(QUICK if given.quick else {})}
             figures += learn(made, 0.2 if given.quick else given.minutes, settings, given.out)
     store_figures(figures, given.out, "training_schedules")
 

@@ -86,7 +86,7 @@ class MLflow:
         from mlflow.entities import Param
         from mlflow.tracking import MlflowClient
 
-        self.client, self.sent = MlflowClient(tracking_uri=uri), []
+        self.client, self.sent = MlflowClient(tracking_uri=uri), list[Any]()
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
         found = self.client.get_experiment_by_name(name)
         experiment = found.experiment_id if found else self.client.create_experiment(name)

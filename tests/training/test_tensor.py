@@ -38,7 +38,7 @@ def test_processes_that_share_matrices_make_the_model_of_one(processes: int, inp
 
 @pytest.mark.slow
 def test_one_process_goes_on_from_their_checkpoint(inputs, own_cache, tmp_path: Path):
-    long = {**ADAM, "steps": 120, "lr": 1e-3}
+    long = {**ADAM, "steps": 60, "lr": 1e-3}
     whole = run(PretrainConfig(**inputs, **long))
     here = {**inputs, "store": tmp_path.as_uri()}
     child = begin(PretrainConfig(**here, **long, **SHARED, processes=2))
