@@ -16,6 +16,8 @@ from mantus.evaluation.scores import Score, Z, share
 
 DATASETS = {"mmlu": "cais/mmlu", "hellaswag": "Rowan/hellaswag", "lambada_openai": "EleutherAI/lambada_openai"}
 """Task, or how its name begins -> the data set that it reads."""
+FOLDERS = {"mmlu": "mmlu/default", "hellaswag": "hellaswag", "lambada": "lambada"}
+"""How a task's name begins -> the folder of lm-eval's task files that it is in."""
 BOUNDED = ("acc", "acc_norm", "exact_match")
 """Metrics that are shares of documents."""
 BOOTSTRAPS = 1000
@@ -48,9 +50,8 @@ def measure(model: Any, tasks: Sequence[str], folder: Path, shots: int, limit: i
     """
     with _offline(folder, cache):
         from lm_eval import simple_evaluate
-        from lm_eval.tasks import TaskManager
 
-        manager = TaskManager()
+        manager = _task_manager(tasks)
         known = set(manager.all_tasks)
         if unknown := sorted(set(tasks) - known):
             raise ValueError(f"evaluate.tasks: lm-eval has no task {unknown[0]!r}")
@@ -64,6 +65,20 @@ def measure(model: Any, tasks: Sequence[str], folder: Path, shots: int, limit: i
             log_samples=False,
         )
     return list(scores(done))
+
+
+def _task_manager(tasks: Sequence[str]) -> Any:
+    """lm-eval's index of its own task files: of the few folders that are asked for, else of all 14,000."""
+    import lm_eval
+    from lm_eval.tasks import TaskManager
+
+    folders = {folder for name, folder in FOLDERS.items() for task in tasks if task.startswith(name)}
+    if all(task.startswith(tuple(FOLDERS)) for task in tasks):
+        paths = [str(Path(lm_eval.__file__).parent / "tasks" / folder) for folder in sorted(folders)]
+        manager = TaskManager(include_path=paths, include_defaults=False)
+        if set(tasks) <= set(manager.all_tasks):
+            return manager
+    return TaskManager()
 
 
 @contextmanager

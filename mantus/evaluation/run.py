@@ -60,6 +60,8 @@ class EvaluateConfig(PhaseConfig):
     """Categories to ask."""
     bfcl_ways: list[str] = Field(default_factory=lambda: ["free", "required"])
     """How a release or endpoint is asked: free (no grammar), auto (opened calls are held to the schemas), required."""
+    bfcl_system: str = ""
+    """A system message before every row: how to call, say, for models that were never told."""
     bfcl_rows: int = Field(default=0, ge=0)
     """Rows of each category to ask (0: all)."""
     endpoint_model: str = ""
@@ -74,7 +76,7 @@ def run(config: EvaluateConfig) -> Manifest:
     """Measure, or find the results. ValueError when inputs are missing."""
     _check(config)
     bfcl = data_folder(config.bfcl, "evaluate.bfcl") if config.bfcl else None
-    cases = read_cases(bfcl, config.bfcl_categories, config.bfcl_rows) if bfcl else []
+    cases = read_cases(bfcl, config.bfcl_categories, config.bfcl_rows, config.bfcl_system) if bfcl else []
 
     def produce(work: Work) -> dict[str, Any]:
         scores: list[Score] = []

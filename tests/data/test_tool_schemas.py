@@ -262,3 +262,10 @@ def test_a_teachers_words_pass_the_same_gates(teacher: str, tmp_path: Path):
     assert all(row["messages"][0]["content"].startswith("Would you mind: ") for row in taken)
     assert all(problem(row) == "" for row in found)
     assert made.stats["dropped"]["teacher_not_recoverable"] > 5
+
+
+def test_a_third_is_told_how_to_call(tmp_path: Path):
+    sizes = {"rows": 10, "heldout_rows": 4, "unseen_rows": 2, "made_tools": 60, "schema_rows": 120}
+    found = rows(fetch(run(ToolDataConfig(store=tmp_path.as_uri(), system="Call tools.", **sizes)).uri), "train")
+    told = [row for row in found if row["messages"][0] == {"role": "system", "content": "Call tools."}]
+    assert 20 < len(told) < 60

@@ -98,6 +98,11 @@ def test_rows_of_the_official_layout(folder: Path):
     assert tools[0]["function"]["parameters"]["properties"]["b"] == {"type": "number"}
     check_tools(tools)
     assert check_call(Call("math_add", {"a": 1, "b": 2.5}), tools) == ""
+    (told,) = read_cases(folder, ["multiple"], system="Call tools.")
+    assert told.messages == [
+        {"role": "system", "content": "Call tools."},
+        *read_cases(folder, ["multiple"])[0].messages,
+    ]
     with pytest.raises(ValueError, match=r"no BFCL_v4_live_simple\.json; pip install"):
         read_cases(folder, ["live_simple"])
     with pytest.raises(ValueError, match="no category 'simple_java' is scored"):

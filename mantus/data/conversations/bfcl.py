@@ -67,8 +67,11 @@ def data_folder(place: str, where: str) -> Path:
     return cache_folder("bfcl", place, "data") / MEMBERS
 
 
-def read_cases(folder: Path, categories: Sequence[str] = CATEGORIES, most: int = 0) -> list[Case]:
-    """The cases of a data folder, `most` of each category (0: all). ValueError names what is not there."""
+def read_cases(folder: Path, categories: Sequence[str] = CATEGORIES, most: int = 0, system: str = "") -> list[Case]:
+    """The cases of a data folder, `most` of each category (0: all). ValueError names what is not there.
+
+    system: put before what a row says itself; the dialect has one system message.
+    """
     cases: list[Case] = []
     for category in categories:
         if category not in CATEGORIES:
@@ -80,10 +83,16 @@ def read_cases(folder: Path, categories: Sequence[str] = CATEGORIES, most: int =
         truths = {row["id"]: row["ground_truth"] for row in _rows(answers)} if answers.is_file() else {}
         rows = _rows(found[-1])
         cases += [
-            Case(row["id"], category, row["question"][0], row["function"], truths.get(row["id"], []))
+            Case(row["id"], category, _told(row["question"][0], system), row["function"], truths.get(row["id"], []))
             for row in (rows[:most] if most else rows)
         ]
     return cases
+
+
+def _told(messages: list[dict[str, Any]], system: str) -> list[dict[str, Any]]:
+    own = messages[0]["content"] if messages[0]["role"] == "system" else ""
+    text = "\n\n".join(part for part in (system, own) if part)
+    return [{"role": "system", "content": text}, *messages[bool(own) :]] if text else messages
 
 
 def digest_of(cases: Sequence[Case]) -> str:

@@ -5,6 +5,7 @@ It knows which files there are and what becomes of them, not how rows are made.
 
 import hashlib
 import json
+import random
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 REPORT = "apart.json"
+SYSTEM_SHARE = 1 / 3
 MAX_DROPPED = 20_000
 """Own rows in a row that are not apart, before their tools are given up."""
 
@@ -118,9 +120,18 @@ def make(config: "ToolDataConfig", outside: Outside, seen: Values, unseen: Value
             added.train = [row for row in said if not (added.apart and added.apart.problem(row))]
         trained = {message["content"] for row in made.train for message in row["messages"]}
         added.unseen = [row for row in made.unseen if row["messages"][0]["content"] not in trained]
+        added.train = _told(added.train, config.system, random.Random(config.seed))
     for path in outside.files:
         added.train += _converted(path, config.license, added)
     return added
+
+
+def _told(rows: list[Row], system: str, chance: random.Random) -> list[Row]:
+    """The rows, some of them with a system message before them."""
+    if not system:
+        return rows
+    first = {"role": "system", "content": system}
+    return [{**row, "messages": [first, *row["messages"]]} if chance.random() < SYSTEM_SHARE else row for row in rows]
 
 
 def _converted(path: Path, license: str, added: Added) -> list[Row]:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from mantus.data.conversations import outside
 from mantus.data.conversations.chatdata import value_words
+from mantus.data.conversations.phrases import BEFORE_COMMANDS, COMMANDS, JOINTS, OPENINGS, STEP_STARTS
 from mantus.data.conversations.values import INTEGERS, KINDS, Values, number
 from mantus.storage import ArtifactURI, Manifest, PhaseConfig, Reference, Work, execute
 from mantus.storage.phase import field_error
@@ -67,6 +68,8 @@ class ToolDataConfig(PhaseConfig):
     """Name of the model there, where it serves several."""
     teacher_share: float = Field(default=0.5, ge=0, le=1)
     """Share of the rows with one call to ask it for; what loses a value keeps its own words."""
+    system: str = ""
+    """A system message for a third of `schema_rows`: what an evaluation will tell the model, say."""
     files: list[str] = Field(default_factory=list)
     """Data sets with tool calls (xLAM, ToolACE, Glaive v2, Hermes, ShareGPT, OpenAI messages; json or jsonl); their
     rows are trained, too."""
@@ -330,29 +333,6 @@ class _Book:
             "license": "Apache-2.0",
             "category": category,
         }
-
-
-OPENINGS = ("Please: ", "Hey. ", "OK. ", "Now: ", "Next: ", "Well, ")
-BEFORE_COMMANDS = ("Could you ", "Can you ", "I want you to ", "Be so kind and ", "Then ", "Now ")
-COMMANDS = frozenset(
-    """
-    add calculate change check compute convert count create delete erase evaluate find get list look mail make note open
-    plan play print put quote read remove save say schedule search send set show solve start store tell translate turn
-    wake work write
-    """.split()
-)
-"""Words that open a command: only these can stand behind "Could you"."""
-STEP_STARTS = {
-    "calculator": ["Compute {expression}", "Calculate {expression}", "Work out {expression}"],
-    "file_read": ["Read {path}", "Read the file {path}", "Open {path}"],
-}
-JOINTS = (
-    " and write the result to {}.",
-    " and write the result to the file {}.",
-    ", then save the result in {}.",
-    " and put the result into {}.",
-    " and save it in the file {}.",
-)
 
 
 def arithmetic(expression: str) -> float:
