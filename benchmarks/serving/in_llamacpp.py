@@ -21,6 +21,7 @@ def main() -> None:
     parameters = xllamacpp.CommonParams()
     parameters.model.path = question["gguf"]
     parameters.n_ctx = 1024
+    parameters.verbosity = -1
     parameters.n_parallel = 1
     parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = THREADS
     server = xllamacpp.Server(parameters)
