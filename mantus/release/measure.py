@@ -199,7 +199,7 @@ class OpenVINOSpeaker:
     def complete(self, prompts: Sequence[Sequence[int]], max_tokens: int, stop_ids: Sequence[int]) -> list[list[int]]:
         """See Speaker."""
         sampling = Sampling(max_tokens=max_tokens, stop_ids=frozenset(stop_ids))
-        return [[token.id for token in reply] for reply in self._served.complete(prompts, sampling)]
+        return [[token.id for token in reply if token.id >= 0] for reply in self._served.complete(prompts, sampling)]
 
 
 def _compile(folder: Path) -> Any:
