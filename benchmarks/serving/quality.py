@@ -19,20 +19,20 @@ from benchmarks.serving.smollm import build
 from mantus.inference.engine import Sampling, open_engine
 from mantus.launch.figures import Figure, record, table
 from mantus.release import heldout
+from mantus.release.measure import TorchSpeaker, torch_model
 from mantus.release.run import ReleaseConfig, run
 from mantus.release.source import Source, open_source
 from mantus.storage import fetch
 
 HERE = Path(__file__).parent
 BENCH = HERE.parent.parent / ".mantus" / "bench"
-NEEDS = {"llamacpp": ["xllamacpp==2026.10"]}
+NEEDS = {"llamacpp": ["xllamacpp==2026.10.11549"]}
 BARS = {"openvino-int8": 0.6, "vllm-int8": 2.5}
 NAMES = {
     "openvino-int8": "openvino_int8",
     "gguf": "gguf_q8_0",
     "vllm-int8": "w8a8",
     "onnx-int8": "onnx_int8",
-    "hf": "bf16",
 }
 ASKED = (
     "What is the capital of France?",
@@ -56,8 +56,12 @@ ASKED = (
     "Name a famous painter.",
     "What is a metaphor?",
 )
+PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""Threads that spin for each other stand still where a neighbour wants the processor."""
+IN_LLAMA = 8
+"""Windows that llama.cpp is asked: it gives one token's probability at a time."""
 TIE = 0.1
-"""Nats: where two engines part, both tokens this near to each other in both count as a tie."""
+"""Nats between the two likeliest tokens: where two engines part at less, that counts as a tie."""
 
 
 def text(folder: Path) -> Path:
@@ -83,7 +87,7 @@ def environment(name: str) -> Path:
 def ask(python: Path, script: str, question: dict[str, Any]) -> dict[str, Any]:
     """Run a script of this folder in another environment: JSON in, JSON out."""
     words = [python, HERE / script]
-    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | PASSIVE
     done = subprocess.run(words, input=json.dumps(question), stdout=subprocess.PIPE, text=True, check=True, env=clean)
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return answer
@@ -104,15 +108,15 @@ def greedy(folder: Path, prompts: Sequence[list[int]], max_tokens: int, stop_ids
         engine.close()
 
 
-def same(ours: list[int], theirs: list[int], ties: list[float]) -> tuple[bool, bool]:
-    """Whether two replies are equal; and whether they are but for a tie where they part.
+def parting(ours: list[int], theirs: list[int], margins: list[float]) -> float:
+    """Where two replies part: how much likelier their token was than its runner-up, in nats; 0 when they are equal.
 
-    ties: for each of `theirs` how much likelier it was than the runner-up, in nats.
+    margins: for each of `theirs`.  A reply that only ends sooner parts at its end.
     """
     if ours == theirs:
-        return True, True
-    at = next((i for i, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), -1)
-    return False, at >= 0 and ties[at] < TIE
+        return 0.0
+    at = next((i for i, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), len(ours))
+    return margins[min(at, len(margins) - 1)]
 
 
 def measured(rows: list[dict[str, Any]]) -> Iterator[Figure]:
@@ -129,17 +133,22 @@ def measured(rows: list[dict[str, Any]]) -> Iterator[Figure]:
         yield Figure(f"{name}_layers_in_bf16", len(row["kept"]), "layers")
 
 
-def llama(folder: Path, windows: list[list[int]], prompts: list[list[int]], source: Source, ppl: float) -> list[Figure]:
+def llama(folder: Path, windows: list[list[int]], prompts: list[list[int]], source: Source) -> list[Figure]:
     """The GGUF in llama.cpp: perplexity, and whether it says what OpenVINO says."""
+    trained = TorchSpeaker(torch_model(source.folder), "transformers").scores(windows)
+    ppl = math.exp(-sum(map(sum, trained)) / sum(map(len, trained)))
     stops = source.stop_ids()
     question = {"gguf": str(folder / "gguf" / "model-Q8_0.gguf"), "windows": windows, "prompts": prompts}
     found = ask(environment("llamacpp"), "in_llamacpp.py", {**question, "max_tokens": 32, "stop_ids": stops})
     ours = greedy(folder / "openvino-int8", prompts, 32, stops)
-    pairs = [same(a, b, t) for a, b, t in zip(ours, found["tokens"], found["margins"], strict=True)]
+    margins = [parting(*reply) for reply in zip(ours, found["tokens"], found["margins"], strict=True)]
     return [
         Figure("gguf_q8_0_llamacpp_perplexity_change", round(change(found["nll"], ppl), 3), "%", "<= 1"),
-        Figure("gguf_same_greedy_tokens", sum(equal for equal, _ in pairs), "of 20 prompts", ">= 20"),
-        Figure("gguf_same_greedy_tokens_but_ties", sum(near for _, near in pairs), "of 20 prompts", ">= 20"),
+        Figure(
+            "gguf_same_greedy_tokens", sum(a == b for a, b in zip(ours, found["tokens"], strict=True)), "of 20", ">= 20"
+        ),
+        Figure("gguf_same_greedy_tokens_but_ties", sum(margin < TIE for margin in margins), "of 20", ">= 20"),
+        Figure("gguf_widest_margin_where_they_part", round(max(margins), 3), "nats"),
     ]
 
 
@@ -158,7 +167,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder to write quality.json into")
     given = parser.parse_args()
     model, path = build(given.model), text(BENCH / "quality")
-    sizes = {"windows": 4 if given.quick else 48, "window_tokens": 256 if given.quick else 512}
+    sizes = {"windows": 4 if given.quick else 16, "window_tokens": 128 if given.quick else 384}
     variants = list(NAMES)
     store = (BENCH / "quality" / "store").as_uri()
     made = run(
@@ -172,7 +181,7 @@ def main() -> None:
     if not given.quick:
         template = heldout.template_of(source)
         prompts = [template([{"role": "user", "content": question}], None, True) for question in ASKED]
-        figures += llama(folder, asked.windows, prompts, source, reference)
+        figures += llama(folder, asked.windows[:IN_LLAMA], prompts, source)
     if given.vllm:
         figures += vllm(given.vllm, folder, asked.windows, reference)
     if given.out:

@@ -66,6 +66,8 @@ class Reference:
     measured: Measured
     rows: list[npt.NDArray[np.float16]]
     """For each window the log probabilities [positions, V] at every EVERY-th position."""
+    best: list[npt.NDArray[np.int64]]
+    """The most likely token at each; float16 would make ties of them."""
 
 
 class Speaker(Protocol):
@@ -91,16 +93,17 @@ def positions(window: Sequence[int]) -> list[int]:
 def measure_reference(speaker: Speaker, questions: Questions, folder: Path) -> Reference:
     """Ask the trained model. Its distributions go to `folder` as files: they may be larger than memory."""
     folder.mkdir(parents=True, exist_ok=True)
-    total, rows = 0.0, []
+    total, rows, best = 0.0, [], []
     for number, window in enumerate(questions.windows):
         found = speaker.logprobs(window)
         total -= float(found[np.arange(len(window) - 1), window[1:]].sum(dtype=np.float64))
-        path = folder / f"{number}.npy"
-        np.save(path, found[positions(window)].astype(np.float16))
+        path, compared = folder / f"{number}.npy", found[positions(window)]
+        np.save(path, compared.astype(np.float16))
         rows.append(np.load(path, mmap_mode="r"))
+        best.append(compared.argmax(-1))
     perplexity = math.exp(total / sum(len(window) - 1 for window in questions.windows))
     measured = Measured(perplexity, 0.0, 0.0, 1.0, _tool_share(speaker, questions), speaker.engine)
-    return Reference(questions, measured, rows)
+    return Reference(questions, measured, rows, best)
 
 
 def measure(speaker: Speaker, reference: Reference, tools: bool = True) -> Measured:
@@ -108,11 +111,11 @@ def measure(speaker: Speaker, reference: Reference, tools: bool = True) -> Measu
     questions = reference.questions
     scores = [value for window in speaker.scores(questions.windows) for value in window]
     divergences, agreed = [], []
-    for window, stored in zip(questions.windows, reference.rows, strict=True):
+    for window, stored, best in zip(questions.windows, reference.rows, reference.best, strict=True):
         expected = np.asarray(stored, dtype=np.float32)
         found = speaker.logprobs(window)[positions(window)]
         divergences.append((np.exp(expected) * (expected - found)).sum(-1))
-        agreed.append(found.argmax(-1) == expected.argmax(-1))
+        agreed.append(found.argmax(-1) == best)
     kl = np.concatenate(divergences)
     return Measured(
         perplexity=math.exp(-sum(scores) / len(scores)),
@@ -196,7 +199,7 @@ class OpenVINOSpeaker:
     def complete(self, prompts: Sequence[Sequence[int]], max_tokens: int, stop_ids: Sequence[int]) -> list[list[int]]:
         """See Speaker."""
         sampling = Sampling(max_tokens=max_tokens, stop_ids=frozenset(stop_ids))
-        return [[token.id for token in reply] for reply in self._served.complete(prompts, sampling)]
+        return [[token.id for token in reply if token.id >= 0] for reply in self._served.complete(prompts, sampling)]
 
 
 def _compile(folder: Path) -> Any:

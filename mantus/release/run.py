@@ -58,8 +58,9 @@ class ReleaseConfig(PhaseConfig):
     """Largest KL divergence at all but 1 % of positions that passes."""
     min_top1: float = 0.92
     """Smallest agreement with the trained model's most likely tokens that passes."""
-    max_tool_drop: float = Field(default=0.02, ge=0)
-    """Largest share of tool conversations by which the right choice may become rarer."""
+    max_tool_drop: float = Field(default=0.05, ge=0)
+    """Largest share of tool conversations by which the right choice may become rarer. Of 64 conversations one is 0.016,
+    and some change either way."""
     w8a8_factor: float = Field(default=2.5, ge=1)
     """vllm-int8 rounds activations too, and passes with so many times the loss."""
 

@@ -61,7 +61,7 @@ class Source:
 
         places: dict[str, Any] = {}
         for file in sorted(self.folder.glob("*.safetensors")):
-            opened = safe_open(str(file), framework="pt")
+            opened: Any = safe_open(str(file), framework="pt")
             places |= dict.fromkeys(opened.keys(), opened)
         for name in sorted(places):
             if not (self.tied and name == "lm_head.weight"):

@@ -28,12 +28,12 @@ MEASURED = ("q_proj", "o_proj", "gate_proj", "down_proj")
 def write_w8a8(source: Source, out: Path, calibration: Sequence[Sequence[int]], kept: Collection[str] = ()) -> None:
     """Write a directory that vLLM serves with int8 products.
 
-    calibration: windows of token ids that inputs are measured on; none: nothing is smoothed.  kept: beginnings of names of matrices that stay in
-    bf16.
+    calibration: windows of token ids that inputs are measured on; none: nothing is smoothed.  kept: beginnings of
+    names of matrices that stay in bf16.
     """
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(source.folder, dtype=torch.float32).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(source.folder, dtype=torch.float32)
     if calibration:
         smooth(model, input_peaks(model, calibration))
     matrices = [name for name, part in model.named_modules() if isinstance(part, nn.Linear)]
@@ -166,7 +166,8 @@ def load_emulated(folder: Path) -> Any:
     settings = json.loads((folder / "config.json").read_text())
     settings.pop("quantization_config")
     config = AutoConfig.for_model(**settings)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval()
+    build: Any = AutoModelForCausalLM.from_config
+    model = build(config, dtype=torch.bfloat16).eval()
     weights = load_file(folder / "model.safetensors")
     for name in [name for name in weights if name.endswith(".weight_scale")]:
         stem = name.removesuffix(".weight_scale")

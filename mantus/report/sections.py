@@ -169,13 +169,14 @@ def release(found: Found) -> Iterator[str]:
                 megabytes(row["bytes"]),
                 f"{row['ppl']:.3f}" if "ppl" in row else "",
                 f"{row['ppl_change']:+.2%}" if "ppl" in row else "",
+                f"{row['kl_mean']:.4f}" if "kl_mean" in row else "",
                 f"{row['top1']:.1%}" if "top1" in row else "",
             )
             for row in stored["variants"]
         ]
         gate = stored["gate"]
         note = f"Gate: {gate['verdict']}. " + "; ".join(check["message"] for check in gate["checks"])
-        yield card("Release in int8", table(("variant", "size", "perplexity", "change", "top-1"), rows), note)
+        yield card("Release in int8", table(("variant", "size", "perplexity", "change", "KL", "top-1"), rows), note)
 
 
 def transcripts(found: Found) -> Iterator[str]:
