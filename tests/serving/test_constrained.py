@@ -29,12 +29,13 @@ def untrained(inputs: dict[str, str]) -> Path:
     tokenizer = fetch(inputs["tokenizer"])
 
     def make(work: Work) -> dict[str, int]:
-        model = Transformer(resolve_size("nano", Tokenizer.load(tokenizer).vocab_size, **SHAPE, intermediate_size=128))
+        shape = {**SHAPE, "intermediate_size": 128, "max_position": 8192}  # tools take many tokens of this vocabulary
+        model = Transformer(resolve_size("nano", Tokenizer.load(tokenizer).vocab_size, **shape))
         init_weights(model, 0)
         save_model(model, tokenizer, work.out)
         return {}
 
-    model = execute("model", Made(store=inputs["store"], name="untrained"), make)
+    model = execute("model", Made(store=inputs["store"], name="untrained-long"), make)
     settings = {"variants": ["hf", "openvino-int8"], "windows": 2, "window_tokens": 64}
     released = run(ReleaseConfig(store=inputs["store"], model=model.uri, tokens=inputs["tokens"], **settings))
     return fetch(released.uri)

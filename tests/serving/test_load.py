@@ -45,7 +45,7 @@ def test_a_short_load(released):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_five_minutes_of_sixty_four_clients(released):
-    with served(fetch(released.uri)) as url:
+    with served(fetch(released.uri), cache_gib=0.02) as url:  # full, and so touched as a whole, after a few requests
         seen = asyncio.run(load.run(url, float(os.environ.get("MANTUS_LOAD_SECONDS", "300")), 64))
         check(url, seen, 64)
     third = len(seen.memory) // 3

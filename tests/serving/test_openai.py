@@ -400,7 +400,14 @@ def eventually(holds: Any, seconds: float = 20) -> bool:
 
 
 def test_leaving_before_the_answer_frees_the_slot(url: str):
-    body = {"messages": HELLO, "max_tokens": 1500, "temperature": 1}
+    root = url.removesuffix("/v1")
+    body = {"messages": HELLO, "max_tokens": 1900, "temperature": 1, "ignore_eos": True}
+
+    def aborted() -> float:
+        lines = httpx.get(f"{root}/metrics").text.splitlines()
+        return sum(float(line.split()[-1]) for line in lines if "request_success_total{" in line and '"abort"' in line)
+
+    before = aborted()
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(f"{url}/chat/completions", json=body, timeout=0.3)
-    assert eventually(lambda: idle(url.removesuffix("/v1")), 3)
+    assert eventually(lambda: aborted() > before and idle(root))
