@@ -14,6 +14,7 @@ import subprocess
 import threading
 import time
 import unicodedata
+from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -58,7 +59,8 @@ class Connection:
         self._lock = threading.Lock()
         # A child that dies with its parent dies with the thread that started it, so one thread starts them all.
         self._starter = ThreadPoolExecutor(1)
-        self._in, self._out, self._last_id = bytearray(), bytearray(), 0
+        self._lines: deque[bytes] = deque()
+        self._in, self._out, self._last_id = b"", bytearray(), 0
 
     def definitions(self) -> list[dict[str, Any]]:
         """The tools that the server offers now, as it describes them. ValueError when it does not answer."""
@@ -120,7 +122,8 @@ class Connection:
         assert child.stdout is not None
         os.set_blocking(child.stdin.fileno(), False)
         os.set_blocking(child.stdout.fileno(), False)
-        self._in, self._out = bytearray(), bytearray()
+        self._in, self._out = b"", bytearray()
+        self._lines.clear()
         about = {"name": "mantus", "version": mantus.__version__}
         hello = {"protocolVersion": PROTOCOL, "capabilities": {}, "clientInfo": about}
         self._request("initialize", hello, deadline)
@@ -147,14 +150,11 @@ class Connection:
         """What the server says, while what there is to say is sent; DeadlineExceeded, ChildProcessError."""
         heard = 0
         while True:
-            line, mark, rest = self._in.partition(b"\n")
-            if mark:
-                self._in = rest
+            while self._lines:
                 with suppress(ValueError, RecursionError):  # a server's noise between its messages
-                    message = json.loads(line)
+                    message = json.loads(self._lines.popleft())
                     if isinstance(message, dict):
                         yield message
-                continue
             heard += self._exchange(deadline)
             if heard > MAX_MESSAGE_BYTES:
                 raise ChildProcessError("said too much")
@@ -178,7 +178,8 @@ class Connection:
                 data = os.read(key.fd, 1 << 16)
                 if not data:
                     raise ChildProcessError("has gone")
-                self._in += data
+                *lines, self._in = (self._in + data).split(b"\n")
+                self._lines.extend(lines)
                 size += len(data)
         return size
 

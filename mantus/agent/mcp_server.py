@@ -13,7 +13,11 @@ from mantus.text.calls import Call
 
 
 def serve(tools: ToolOrchestrator) -> None:
-    """Answer until the client closes standard input."""
+    """Answer until the client closes standard input. ValueError when the protocol's package is not installed."""
+    try:
+        import mcp  # noqa: F401
+    except ImportError:
+        raise ValueError("--serve: needs the protocol's package: pip install 'mantus[agent]'") from None
     asyncio.run(_serve(tools))
 
 

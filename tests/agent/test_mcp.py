@@ -11,7 +11,7 @@ import pytest
 
 from mantus.agent.builtin import toolbox
 from mantus.agent.mcp import MAX_NAME_CHARS, Servers, clean, digest, simplified
-from mantus.agent.mcp_server import build
+from mantus.agent.mcp_server import build, serve
 from mantus.agent.orchestrator import ToolOrchestrator
 from mantus.agent.tools import Status
 from mantus.text.calls import Call
@@ -170,3 +170,9 @@ def test_mantus_serves_mantus_over_standard_input_and_output(tmp_path: Path, mon
         assert (result.status, result.output) == (Status.OK, "84")
     finally:
         servers.close()
+
+
+def test_serving_without_the_protocols_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "mcp", None)
+    with pytest.raises(ValueError, match=r"pip install 'mantus\[agent\]'"):
+        serve(ToolOrchestrator([]))
