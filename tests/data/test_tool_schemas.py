@@ -89,7 +89,7 @@ def test_any_listing_gives_tools(listing: object, names: list[str]):
         (b"{broken", "neither JSON nor YAML"),
         (b"[]", "no tools"),
         (b"[1]", "not a listing"),
-        (b'[{"name": "f", "parameters": {"properties": {"a": {"type": "decimal"}}}}]', "type 'decimal' is unknown"),
+        (b'[{"name": "f", "parameters": {"properties": {"a": {"type": "decimal"}}}}]', "type: 'decimal' is not valid"),
         (b'{"paths": {"/a": {"get": {"parameters": [{"$ref": "#/gone"}]}}}}', "not a listing of tools"),
     ],
 )

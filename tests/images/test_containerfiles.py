@@ -96,8 +96,8 @@ def test_the_server_needs_neither_torch_nor_transformers():
     assert not names & {"torch", "transformers", "datasets", "kfp", "deepspeed"}
 
 
-def test_all_means_every_extra_but_those_of_developers_and_of_ray():
-    extras = set(PROJECT["optional-dependencies"]) - {"all", "dev", "ray"}
+def test_all_means_every_extra_but_those_of_developers_ray_and_trackers():
+    extras = set(PROJECT["optional-dependencies"]) - {"all", "dev", "ray", "mlflow", "wandb"}
     assert requirements(PROJECT, ["all"]) == requirements(PROJECT, sorted(extras))
     assert not [line for line in requirements(PROJECT, ["all"]) if line.startswith("mantus")]
 
