@@ -159,4 +159,4 @@ def test_tools_that_say_strict_false_are_not_held_to_a_grammar():
     lax = {"type": "function", "function": {**TOOL["function"], "strict": False}}
     for tools, choice, held in (([lax], "auto", False), ([lax, TOOL], "auto", True), ([lax], "required", True)):
         request = ChatRequest(messages=HELLO, tools=tools, tool_choice=choice)
-        assert (_constraint(request, request.choice, 100) is not None) == held
+        assert (_constraint(request, request.offered, request.choice, 100) is not None) == held
