@@ -62,14 +62,14 @@ def _constraint(request: ChatRequest, tools: list[dict[str, Any]], choice: str, 
         if wanted.json_schema is None:
             raise ValueError("response_format.json_schema: missing")
         return schema_constraint(wanted.json_schema.schema_)
-    if choice == "none" or (choice == "auto" and _lax(tools)):
+    if choice == "none" or (choice == "auto" and _lax(request)):
         return None
     return tool_constraint(tools, choice, request.parallel_tool_calls, max_chars=max(1, room))
 
 
-def _lax(tools: list[dict[str, Any]]) -> bool:
+def _lax(request: ChatRequest) -> bool:
     """Every tool says `strict: false`: OpenAI's word for calls that no grammar holds to the schema."""
-    return all(tool["function"].get("strict") is False for tool in tools)
+    return all(tool.function.strict is False for tool in request.tools)
 
 
 @dataclass

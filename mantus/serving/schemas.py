@@ -62,6 +62,8 @@ class Function(Shape):
     name: Name
     description: str | None = None
     parameters: dict[str, Any] | None = None
+    strict: bool | None = Field(default=None, exclude=True)
+    """Whether a grammar holds calls to the schema; the model is not told."""
 
 
 class Tool(Shape):
