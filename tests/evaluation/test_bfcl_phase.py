@@ -59,6 +59,7 @@ def test_a_directory_is_measured_the_same_way(inputs, trained, folder: Path):
     }
 
 
+@pytest.mark.slow
 def test_lm_eval_runs_the_categories(trained, folder: Path, tmp_path: Path):
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager

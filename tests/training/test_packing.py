@@ -111,6 +111,7 @@ def test_what_is_learnt_is_what_the_assistant_says_to_the_byte(pack: bool, input
     assert sorted(learnt) == sorted(said)
 
 
+@pytest.mark.slow
 def test_packed_steps_are_fewer_and_the_same_for_two_processes(inputs, trained, talk: str, tmp_path: Path):
     given = {"model": trained.uri, "data": [talk], "log_every": 1, "optimizer": "adamw", **TUNING}
     packed = run(SftConfig(store=inputs["store"], **given, pack=True))
