@@ -252,7 +252,7 @@ def test_where_only_the_api_reaches_the_servers_its_proxy_serves(ground: Ground,
 @pytest.mark.parametrize(
     ("release", "said"),
     [
-        ("mute", f"{NAME}-canary fails its smoke test: a chat call with a tool: status 400: messages: "),
+        ("mute", f"{NAME}-canary fails its smoke test: a chat call with a tool: status 400: prompt: "),
         ("damaged", "failed starting the server (exit "),
         ("refused", "mantus: the gate refused "),
     ],
