@@ -10,11 +10,11 @@ import json
 import math
 import os
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.serving.peers import python_of
 from benchmarks.serving.smollm import build
 from mantus.inference.engine import Sampling, open_engine
 from mantus.launch.figures import Figure, record, table
@@ -26,7 +26,6 @@ from mantus.storage import fetch
 
 HERE = Path(__file__).parent
 BENCH = HERE.parent.parent / ".mantus" / "bench"
-NEEDS = {"llamacpp": ["xllamacpp==2026.10.11549"]}
 BARS = {"openvino-int8": 0.6, "vllm-int8": 2.5}
 NAMES = {
     "openvino-int8": "openvino_int8",
@@ -74,17 +73,7 @@ def text(folder: Path) -> Path:
     return path
 
 
-def environment(name: str) -> Path:
-    """The Python of an environment of its own, made where it is not there."""
-    python = BENCH / name / "bin" / "python"
-    if not python.is_file():
-        print(f"making the environment {name} ...", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", BENCH / name], check=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *NEEDS[name]], check=True)
-    return python
-
-
-def ask(python: Path, script: str, question: dict[str, Any]) -> dict[str, Any]:
+def ask(python: Path | None, script: str, question: dict[str, Any]) -> dict[str, Any]:
     """Run a script of this folder in another environment: JSON in, JSON out."""
     words = [python, HERE / script]
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | PASSIVE
@@ -139,7 +128,7 @@ def llama(folder: Path, windows: list[list[int]], prompts: list[list[int]], sour
     ppl = math.exp(-sum(map(sum, trained)) / sum(map(len, trained)))
     stops = source.stop_ids()
     question = {"gguf": str(folder / "gguf" / "model-Q8_0.gguf"), "windows": windows, "prompts": prompts}
-    found = ask(environment("llamacpp"), "in_llamacpp.py", {**question, "max_tokens": 32, "stop_ids": stops})
+    found = ask(python_of("llamacpp"), "in_llamacpp.py", {**question, "max_tokens": 32, "stop_ids": stops})
     ours = greedy(folder / "openvino-int8", prompts, 32, stops)
     margins = [parting(*reply) for reply in zip(ours, found["tokens"], found["margins"], strict=True)]
     return [

@@ -92,15 +92,9 @@ def release(model: Path, folder: Path) -> Path:
 
     made = execute("model", Named(store=store, name=model.name), make_model)
     tokens = execute("tokens", Named(store=store, name=model.name), make_tokens)
-    variants = [name for name in ("hf", "gguf", "openvino-int8", "vllm-int8") if name in _known_variants()]
+    variants = ["hf", "gguf", "openvino-int8", "vllm-int8"]
     settings: dict[str, Any] = {"variants": variants, "windows": 8, "window_tokens": 128}
     return fetch(run(ReleaseConfig(store=store, model=made.uri, tokens=tokens.uri, **settings)).uri)
-
-
-def _known_variants() -> set[str]:
-    from mantus.release.export import EXPORTS
-
-    return set(EXPORTS)
 
 
 @contextmanager

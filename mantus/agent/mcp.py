@@ -9,7 +9,6 @@ import json
 import os
 import selectors
 import shutil
-import signal
 import subprocess
 import threading
 import time
@@ -25,7 +24,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import mantus
-from mantus.agent.sandbox import DeadlineExceeded
+from mantus.agent.sandbox import DeadlineExceeded, kill_group
 from mantus.agent.tools import Effect, Tool, ToolError
 from mantus.processes import start_child
 from mantus.text.grammar import ANNOTATIONS, KNOWN, check_tools
@@ -185,15 +184,8 @@ class Connection:
 
     def _kill(self) -> None:
         child, self._child = self._child, None
-        if child is None:
-            return
-        with suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
-        for stream in (child.stdin, child.stdout):
-            if stream is not None:
-                with suppress(OSError):
-                    stream.close()
+        if child is not None:
+            kill_group(child)
 
 
 def _text(result: dict[str, Any]) -> str:

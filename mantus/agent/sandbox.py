@@ -116,7 +116,7 @@ def run_child(
     try:
         output = _listen(child, deadline)
     finally:
-        _kill_group(child)
+        kill_group(child)
     return _read_reply(output)
 
 
@@ -145,12 +145,15 @@ def _environment(timeout_s: float) -> dict[str, str]:
     return {**kept, "PYTHONPATH": paths, "PYTHONUTF8": "1", "MANTUS_CHILD_SECONDS": str(int(timeout_s) + 2)}
 
 
-def _kill_group(child: subprocess.Popen[bytes]) -> None:
+def kill_group(child: subprocess.Popen[bytes]) -> None:
+    """End a child that leads its own session, with all that it has started; close its pipes."""
     with suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
-    if child.stdout is not None:
-        child.stdout.close()
+    for stream in (child.stdin, child.stdout):
+        if stream is not None:
+            with suppress(OSError):
+                stream.close()
 
 
 def _read_reply(output: bytes) -> str:

@@ -5,10 +5,10 @@ It knows chat rows and HTTP, not models.
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
@@ -17,6 +17,8 @@ from mantus.evaluation.scores import Score, share
 from mantus.text.calls import Call, check_call
 from mantus.text.chat import calls_of
 
+Asked = TypeVar("Asked")
+Answered = TypeVar("Answered")
 CONCURRENT = 8
 MAX_TOKENS = 320
 """Three times the longest call of the shipped tools."""
@@ -49,16 +51,18 @@ class Outcome:
 
 def ask(url: str, rows: Sequence[dict[str, Any]], choice: str, what: str) -> list[Outcome]:
     """Ask the endpoint every row's request, greedily. OSError when it cannot be reached."""
-    with (
-        httpx.Client(base_url=url, timeout=120) as client,
-        ThreadPoolExecutor(CONCURRENT) as pool,
-        console.progress(what, len(rows), "requests") as bar,
-    ):
-        outcomes = []
-        for outcome in pool.map(lambda row: _ask(client, row, choice), rows):
-            outcomes.append(outcome)
+    with httpx.Client(base_url=url, timeout=120) as client:
+        return ask_all(lambda row: _ask(client, row, choice), rows, what)
+
+
+def ask_all(one: Callable[[Asked], Answered], items: Sequence[Asked], what: str) -> list[Answered]:
+    """What `one` gives for each item, in order, several requests at a time."""
+    with ThreadPoolExecutor(CONCURRENT) as pool, console.progress(what, len(items), "requests") as bar:
+        answers = []
+        for answer in pool.map(one, items):
+            answers.append(answer)
             bar.advance()
-        return outcomes
+        return answers
 
 
 def _ask(client: httpx.Client, row: dict[str, Any], choice: str) -> Outcome:

@@ -6,7 +6,7 @@ It knows ids, sampling and constraints, not text or HTTP.
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -74,6 +74,20 @@ class Handle(Protocol):
 
     def cancel(self) -> None:
         """Stop it; its slot is free at the next step. A last token with finish 'cancelled' comes."""
+
+
+@dataclass(eq=False)
+class Request:
+    """A request on its way to an engine's thread; engines add what they keep of it."""
+
+    prompt: Sequence[int]
+    sampling: Sampling
+    on_token: OnToken
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+    def cancel(self) -> None:
+        """Ask the engine's thread to stop it."""
+        self.cancelled.set()
 
 
 class Engine(ABC):

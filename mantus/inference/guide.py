@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from mantus.text.calls import OPEN
 from mantus.text.grammar import Constraint
 from mantus.text.tokenizer import CONTROL_TOKENS, Tokenizer
-
-TRIGGER = "<tool_call>"
 
 
 class Guides:
@@ -80,8 +79,7 @@ def to_lark(constraint: Constraint) -> str:
     if constraint.ebnf:
         return _lark(constraint.ebnf)
     tags = [
-        StructTag(trigger=TRIGGER, begin=tag.begin, grammar=_lark(tag.arguments), end=tag.end)
-        for tag in constraint.tags
+        StructTag(trigger=OPEN, begin=tag.begin, grammar=_lark(tag.arguments), end=tag.end) for tag in constraint.tags
     ]
     return str(StructTag.to_grammar(tags, assume_special=False))
 

@@ -36,6 +36,11 @@ class PromptLogits:
             found += score_rows(logits_TV[: len(following)], following, top)
         return found
 
+    def logprobs(self, window: Sequence[int]) -> Any:
+        """Log probabilities [T, V] of what follows each token of a window, which goes through at once."""
+        self._request.reset_state()
+        return log_softmax(self._step(window, 0))
+
     def _step(self, ids: Sequence[int], start: int) -> Any:
         """Logits [T, V] after each of `ids`, which stand at `start` of the prompt."""
         end = start + len(ids)
@@ -49,13 +54,17 @@ class PromptLogits:
         return self._request.get_tensor("logits").data[0]
 
 
+def log_softmax(logits_TV: Any) -> Any:
+    """Log probabilities [T, V] in float32, of logits of any float type."""
+    values = np.asarray(logits_TV, dtype=np.float32)
+    values = values - values.max(-1, keepdims=True)
+    return values - np.log(np.exp(values).sum(-1, keepdims=True))
+
+
 def score_rows(logits_TV: Any, following: Sequence[int], top: int) -> list[Scored]:
     """Log probability of each following token, with the `top` most likely (array of any float type)."""
-    rows = np.asarray(logits_TV, dtype=np.float32)
-    rows = rows - rows.max(-1, keepdims=True)
-    rows = rows - np.log(np.exp(rows).sum(-1, keepdims=True))
     found = []
-    for row, token in zip(rows, following, strict=True):
+    for row, token in zip(log_softmax(logits_TV), following, strict=True):
         best = np.argpartition(row, -top)[-top:] if top else np.array([], dtype=np.int64)
         best = best[np.argsort(-row[best], kind="stable")]
         found.append(Scored(float(row[token]), tuple((int(index), float(row[index])) for index in best)))

@@ -7,17 +7,17 @@ import json
 import queue
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mantus.inference.engine import Engine, EngineStats, OnToken, Sampling, Scored, Token
+from mantus.inference.engine import Engine, EngineStats, OnToken, Request, Sampling, Scored, Token
 from mantus.processes import num_processors
+from mantus.text.calls import OPEN
 from mantus.text.grammar import Constraint
 
-TRIGGER = "<tool_call>"
 MAX_BATCHED_TOKENS = 1024
 BLOCK = 32
 """Positions of a block of KV cache on CPU."""
@@ -30,19 +30,11 @@ PROPERTIES_FILE = "mantus_engine.json"
 
 
 @dataclass(eq=False)
-class _Request:
+class _Request(Request):
     """A request as the engine's thread sees it."""
 
-    prompt: Sequence[int]
-    sampling: Sampling
-    on_token: OnToken
-    cancelled: threading.Event = field(default_factory=threading.Event)
     handle: Any = None
     begun: bool = False
-
-    def cancel(self) -> None:
-        """Ask the engine's thread to stop it."""
-        self.cancelled.set()
 
 
 class OpenVINOEngine(Engine):
@@ -100,7 +92,7 @@ class OpenVINOEngine(Engine):
         from mantus.inference.logits import PromptLogits
 
         with self._scorer_lock:
-            self._logits = self._logits or PromptLogits(self._folder, self._properties())
+            self._logits = self._logits or PromptLogits(self._folder, properties(self._folder, self._threads))
             scored: list[Scored] = self._logits.scores(prompt, top)
             return scored
 
@@ -122,12 +114,8 @@ class OpenVINOEngine(Engine):
         scheduler.num_kv_blocks = self._num_blocks
         scheduler.enable_prefix_caching = prefix_caching
         scheduler.max_num_batched_tokens = MAX_BATCHED_TOKENS
-        return openvino_genai.ContinuousBatchingPipeline(str(self._folder), scheduler, "CPU", self._properties())
-
-    def _properties(self) -> dict[str, Any]:
-        stored = self._folder / PROPERTIES_FILE
-        found = json.loads(stored.read_text()) if stored.is_file() else {}
-        return {"INFERENCE_NUM_THREADS": self._threads, **found}
+        settings = properties(self._folder, self._threads)
+        return openvino_genai.ContinuousBatchingPipeline(str(self._folder), scheduler, "CPU", settings)
 
     def _work(self) -> None:
         """Take requests, step the pipeline, hand out tokens, until told to end or broken."""
@@ -234,6 +222,13 @@ class OpenVINOEngine(Engine):
         return config
 
 
+def properties(folder: Path, threads: int) -> dict[str, Any]:
+    """What the CPU plugin runs a variant's folder with: so many threads, and what the release found to be best."""
+    stored = folder / PROPERTIES_FILE
+    found = json.loads(stored.read_text()) if stored.is_file() else {}
+    return {"INFERENCE_NUM_THREADS": threads, **found}
+
+
 def num_blocks(config: dict[str, Any], cache_gib: float) -> int:
     """Blocks of KV cache (float16) in so many GiB, but enough for one sequence as long as the context at least."""
     heads, width = config["num_key_value_heads"], config.get("head_dim")
@@ -268,4 +263,4 @@ def _structured(constraint: Constraint) -> Any:
     if constraint.ebnf:
         return kinds(grammar=constraint.ebnf)
     tags = [kinds.Tag(begin=t.begin, content=kinds.EBNF(t.arguments), end=t.end) for t in constraint.tags]
-    return kinds(structural_tags_config=kinds.TriggeredTags(triggers=[TRIGGER], tags=tags))
+    return kinds(structural_tags_config=kinds.TriggeredTags(triggers=[OPEN], tags=tags))

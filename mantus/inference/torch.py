@@ -15,7 +15,7 @@ import torch
 
 from mantus.inference.choose import Chooser
 from mantus.inference.decode import Cache, Decoding
-from mantus.inference.engine import Engine, EngineStats, OnToken, Sampling, Scored, Token
+from mantus.inference.engine import Engine, EngineStats, OnToken, Request, Sampling, Scored, Token
 from mantus.inference.guide import Guides
 from mantus.inference.logits import STRETCH, score_rows
 from mantus.model.hf import load_model
@@ -28,20 +28,12 @@ LARGE = 50_000_000
 
 
 @dataclass(eq=False)
-class _Request:
+class _Request(Request):
     """A request as the engine's thread sees it."""
 
-    prompt: list[int]
-    sampling: Sampling
-    on_token: OnToken
-    cancelled: threading.Event = field(default_factory=threading.Event)
     chooser: Chooser | None = None
     cache: Cache | None = None
     reply: list[int] = field(default_factory=list)
-
-    def cancel(self) -> None:
-        """Ask the engine's thread to stop it."""
-        self.cancelled.set()
 
     @property
     def reserved(self) -> int:

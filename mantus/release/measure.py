@@ -14,6 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mantus.inference.engine import Engine, Sampling, open_engine
+from mantus.inference.logits import PromptLogits, log_softmax
+from mantus.inference.openvino import properties
+from mantus.processes import num_processors
 
 EVERY = 8
 """Whole distributions, and most likely tokens, are compared at every 8th position; perplexity takes all."""
@@ -176,21 +179,12 @@ class OpenVINOSpeaker:
 
     def __init__(self, folder: Path, served: Engine) -> None:
         self._served = served
-        self._request = _compile(folder)
+        self._logits = PromptLogits(folder, properties(folder, num_processors()))
 
     def logprobs(self, window: Sequence[int]) -> Floats:
         """See Speaker."""
-        ids = np.array([window], dtype=np.int64)
-        self._request.reset_state()
-        found = self._request.infer(
-            {
-                "input_ids": ids,
-                "attention_mask": np.ones_like(ids),
-                "position_ids": np.arange(ids.shape[1])[None],
-                "beam_idx": np.zeros(1, dtype=np.int32),
-            }
-        )
-        return log_softmax(next(iter(found.values()))[0])
+        found: Floats = self._logits.logprobs(window)
+        return found
 
     def scores(self, windows: Sequence[Sequence[int]]) -> list[list[float]]:
         """See Speaker."""
@@ -200,21 +194,6 @@ class OpenVINOSpeaker:
         """See Speaker."""
         sampling = Sampling(max_tokens=max_tokens, stop_ids=frozenset(stop_ids))
         return [[token.id for token in reply if token.id >= 0] for reply in self._served.complete(prompts, sampling)]
-
-
-def _compile(folder: Path) -> Any:
-    import json
-
-    import openvino
-
-    from mantus.inference.openvino import PROPERTIES_FILE
-    from mantus.processes import num_processors
-
-    properties = {"INFERENCE_NUM_THREADS": num_processors()}
-    stored = folder / PROPERTIES_FILE
-    properties |= json.loads(stored.read_text()) if stored.is_file() else {}
-    core = openvino.Core()
-    return core.compile_model(str(folder / "openvino_model.xml"), "CPU", properties).create_infer_request()
 
 
 class OnnxSpeaker:
@@ -230,7 +209,8 @@ class OnnxSpeaker:
     def logprobs(self, window: Sequence[int]) -> Floats:
         """See Speaker."""
         generator = self._generator(window, len(window) + 1)
-        return log_softmax(np.array(generator.get_output("logits"))[0])
+        found: Floats = log_softmax(np.array(generator.get_output("logits"))[0])
+        return found
 
     def scores(self, windows: Sequence[Sequence[int]]) -> list[list[float]]:
         """See Speaker."""
@@ -254,14 +234,6 @@ class OnnxSpeaker:
         generator = self._library.Generator(self._model, parameters)
         generator.append_tokens(np.array(ids, dtype=np.int32))
         return generator
-
-
-def log_softmax(logits: Any) -> Floats:
-    """logits [T, V] -> log probabilities."""
-    values = np.asarray(logits, dtype=np.float32)
-    values = values - values.max(-1, keepdims=True)
-    found: Floats = values - np.log(np.exp(values).sum(-1, keepdims=True))
-    return found
 
 
 def own_tokens(logprobs: Floats, window: Sequence[int]) -> list[float]:

@@ -148,13 +148,14 @@ class _Releasing:
 
     def _variant(self, name: str) -> dict[str, Any]:
         from mantus.release.export import folder_bytes
+        from mantus.release.gate import passes
         from mantus.storage.sums import write_sums
 
         row: dict[str, Any] = {"name": name, "path": name}
         if name in MEASURED:
             done = self._attempt(name)
             row |= _measures(done.measured, self.reference.measured.perplexity)
-            row |= {"kept": done.kept, "checks": done.checks, "passed": all(c["passed"] for c in done.checks)}
+            row |= {"kept": done.kept, "checks": done.checks, "passed": passes(done.checks)}
             said = f"perplexity {row['ppl_change']:+.2%}, KL {row['kl_mean']:.4f}, top-1 {row['top1']:.1%}"
         else:
             self._write(name, kept := self.rows.get("openvino-int8", {}).get("kept", []))

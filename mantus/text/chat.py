@@ -72,10 +72,25 @@ def calls_of(message: Message) -> list[Call]:
     return found
 
 
-def calling(call: Call) -> Message:
-    """The assistant message that makes a call and says nothing else."""
-    function = {"name": call.name, "arguments": call.arguments}
-    return {"role": "assistant", "content": None, "tool_calls": [{"type": "function", "function": function}]}
+def calling(*calls: Call, text: str = "") -> Message:
+    """The assistant message that makes these calls, saying `text` before them or nothing."""
+    made = [{"type": "function", "function": {"name": call.name, "arguments": call.arguments}} for call in calls]
+    return {"role": "assistant", "content": text or None, "tool_calls": made}
+
+
+def asking(text: str) -> Message:
+    """The user's message."""
+    return {"role": "user", "content": text}
+
+
+def saying(text: str) -> Message:
+    """The assistant message that only says something."""
+    return {"role": "assistant", "content": text}
+
+
+def giving(text: str) -> Message:
+    """The message with what a tool gave back."""
+    return {"role": "tool", "content": text}
 
 
 _Piece = tuple[bool, str, bool]

@@ -14,6 +14,7 @@ from typing import Any
 from mantus.data.conversations.listings import TYPES, check, to_tool
 from mantus.data.conversations.pythonic import read_calls
 from mantus.text.calls import Call, Malformed, parse
+from mantus.text.chat import calling
 
 Row = dict[str, Any]
 Talk = tuple[list[Row], list[Row]]
@@ -107,17 +108,12 @@ def _said(role: str, text: Any) -> Row:
     return {"role": role, "content": str(text).strip()}
 
 
-def _calling(calls: list[Call], text: str = "") -> Row:
-    made = [{"type": "function", "function": {"name": call.name, "arguments": call.arguments}} for call in calls]
-    return {"role": "assistant", "content": text or None, "tool_calls": made}
-
-
 def _xlam(stored: Row) -> Talk:
     """xLAM-60k (APIGen): one query; parameters are given by name with Python's types."""
     answers = _json(stored["answers"], "calls")
     calls = [Call(answer["name"], _json(answer["arguments"], "calls")) for answer in answers]
     tools = [_python_tool(tool) for tool in _json(stored["tools"], "tools")]
-    return [_said("user", stored["query"]), _calling(calls)], tools
+    return [_said("user", stored["query"]), calling(*calls)], tools
 
 
 def _python_tool(tool: Row) -> Row:
@@ -154,7 +150,7 @@ def _glaive(stored: Row) -> Talk:
             continue
         match = GLAIVE_CALL.search(said)
         messages.append(
-            _calling([_glaive_call(match[1])], said[: match.start()].strip()) if match else _said("assistant", said)
+            calling(_glaive_call(match[1]), text=said[: match.start()].strip()) if match else _said("assistant", said)
         )
     return messages, tools
 
@@ -198,7 +194,7 @@ def _sharegpt(stored: Row) -> Talk:
         if role == "call":
             value = _json(said, "calls")
             made = value if isinstance(value, list) else [value]
-            messages.append(_calling([Call(item["name"], _json(item["arguments"], "calls")) for item in made]))
+            messages.append(calling(*(Call(item["name"], _json(item["arguments"], "calls")) for item in made)))
         elif role == "assistant":
             messages.append(_assistant(said, names))
         elif role != "system":
@@ -221,9 +217,9 @@ def _assistant(text: str, names: list[str]) -> Row:
         parsed = parse(text)
         if any(isinstance(call, Malformed) for call in parsed.calls):
             raise ValueError("bad_calls")
-        return _calling([call for call in parsed.calls if isinstance(call, Call)], parsed.content)
+        return calling(*(call for call in parsed.calls if isinstance(call, Call)), text=parsed.content)
     if names and re.fullmatch(r"\s*\[.*\)\]\s*", text, re.DOTALL):
-        return _calling(_spaced(text, names))
+        return calling(*_spaced(text, names))
     return _said("assistant", text)
 
 
@@ -252,6 +248,8 @@ def _openai(stored: Row) -> Talk:
         )
         calls = [Call(call["function"]["name"], _json(call["function"]["arguments"], "calls")) for call in made]
         messages.append(
-            _calling(calls, message.get("content") or "") if calls else {"role": role, "content": message["content"]}
+            calling(*calls, text=message.get("content") or "")
+            if calls
+            else {"role": role, "content": message["content"]}
         )
     return messages, [to_tool(tool) for tool in given]

@@ -24,7 +24,7 @@ from mantus.data.conversations.values import INTEGERS, KINDS, Values, number
 from mantus.storage import ArtifactURI, Manifest, PhaseConfig, Reference, Work, execute
 from mantus.storage.phase import field_error
 from mantus.text.calls import Call, check_call, format_call, parse
-from mantus.text.chat import calling
+from mantus.text.chat import asking, calling, giving, saying
 
 SHIPPED = Path(__file__).parent / "defaults" / "tools.yaml"
 Row = dict[str, Any]
@@ -230,12 +230,12 @@ class _Book:
 
     def _call(self, offered: list[Tool], tool: Tool, split: str) -> Exchange:
         request, call = self._ask(tool, split)
-        return "single" if len(offered) == 1 else "multiple", [_user(request), calling(call)]
+        return "single" if len(offered) == 1 else "multiple", [asking(request), calling(call)]
 
     def _result(self, offered: list[Tool], tool: Tool, split: str) -> Exchange:
         request, call = self._ask(tool, split)
         result = self._outcome(tool["name"], call, split)
-        return "multi_turn", [_user(request), calling(call), _result(result), _says(self._answer(tool, call, result))]
+        return "multi_turn", [asking(request), calling(call), giving(result), saying(self._answer(tool, call, result))]
 
     def _two_steps(self, offered: list[Tool], tool: Tool, split: str) -> Exchange:
         """Compute, or read, and put what came out into a file."""
@@ -247,18 +247,18 @@ class _Book:
         result = self._outcome(first["name"], call, split)
         write = Call("file_write", {"path": path, "content": result})
         done = self._outcome("file_write", write, split)
-        messages = [_user(begin + joint.format(path)), calling(call), _result(result), calling(write), _result(done)]
-        return "two_steps", [*messages, _says(self._answer(by_name["file_write"], write, done))]
+        messages = [asking(begin + joint.format(path)), calling(call), giving(result), calling(write), giving(done)]
+        return "two_steps", [*messages, saying(self._answer(by_name["file_write"], write, done))]
 
     def _irrelevance(self, offered: list[Tool], tool: Tool, split: str) -> Exchange:
         said, answer = self.chance.choice(self.talk if split == "train" else self.held_talk)
-        return "irrelevance", [_user(self._dress(said, split)), _says(answer)]
+        return "irrelevance", [asking(self._dress(said, split)), saying(answer)]
 
     def _refusal(self, offered: list[Tool], tool: Tool, split: str) -> Exchange:
         """A request for a tool that is not offered."""
         absent = self.chance.choice([item for item in self.tools if item not in offered])
         request, _ = self._ask(absent, split)
-        return "irrelevance", [_user(request), _says(self.refusal)]
+        return "irrelevance", [asking(request), saying(self.refusal)]
 
     def _ask(self, tool: Tool, split: str, phrases: list[str] | None = None) -> tuple[str, Call]:
         values = {name: self.values[split].draw(kind, self.chance) for name, kind in tool["values"].items()}
@@ -326,13 +326,7 @@ class _Book:
                 call = Call(item["function"]["name"], item["function"]["arguments"])
                 assert check_call(call, tools) == ""
                 assert parse(format_call(call)).calls == [call]
-        return {
-            "messages": messages,
-            "tools": tools,
-            "source": "mantus",
-            "license": "Apache-2.0",
-            "category": category,
-        }
+        return {"messages": messages, "tools": tools, "source": "mantus", "license": "Apache-2.0", "category": category}
 
 
 def arithmetic(expression: str) -> float:
@@ -340,18 +334,6 @@ def arithmetic(expression: str) -> float:
     assert re.fullmatch(r"[\d+*/() .-]+", expression), expression
     value: float = eval(expression, {"__builtins__": {}})
     return value
-
-
-def _user(text: str) -> Row:
-    return {"role": "user", "content": text}
-
-
-def _says(text: str) -> Row:
-    return {"role": "assistant", "content": text}
-
-
-def _result(text: str) -> Row:
-    return {"role": "tool", "content": text}
 
 
 def _unique(rows: Iterator[Row], wanted: int) -> list[Row]:

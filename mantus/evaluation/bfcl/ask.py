@@ -7,7 +7,6 @@ It knows three ways to ask: `free` (no grammar), `auto` (calls that the model op
 import json
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,10 @@ import httpx
 from mantus import console
 from mantus.data.conversations.bfcl import Case, offer
 from mantus.evaluation.bfcl.rules import Verdict, judge
+from mantus.evaluation.tools import ask_all
 from mantus.text.calls import Call
 
 WAYS = ("free", "auto", "required")
-CONCURRENT = 8
 MAX_TOKENS = 320
 NO_CALL = "ast_decoder:decoder_failed"
 REFUSED = "endpoint:refused"
@@ -58,16 +57,8 @@ def ask(url: str, cases: Sequence[Case], way: str, model: str = "", key: str = "
     400) counts as wrong.
     """
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    with (
-        httpx.Client(base_url=url, timeout=300, headers=headers) as client,
-        ThreadPoolExecutor(CONCURRENT) as pool,
-        console.progress(f"BFCL, {way}", len(cases), "requests") as bar,
-    ):
-        answers = []
-        for answer in pool.map(lambda case: _ask(client, case, way, model), cases):
-            answers.append(answer)
-            bar.advance()
-        return answers
+    with httpx.Client(base_url=url, timeout=300, headers=headers) as client:
+        return ask_all(lambda case: _ask(client, case, way, model), cases, f"BFCL, {way}")
 
 
 def _ask(client: httpx.Client, case: Case, way: str, model: str) -> Answer:

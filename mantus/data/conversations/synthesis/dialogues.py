@@ -14,6 +14,7 @@ from mantus.data.conversations.synthesis.requests import Request, request
 from mantus.data.conversations.synthesis.specs import Spec
 from mantus.data.conversations.values import Values, made_up, number
 from mantus.text.calls import Call
+from mantus.text.chat import asking, calling, giving, saying
 
 Row = dict[str, Any]
 MIX = {
@@ -93,16 +94,16 @@ class Dialogues:
 
     def _simple(self) -> tuple[list[Row], list[Spec]]:
         asked, spec = self._asked()
-        return [_user(asked.text), _calling(asked.call)], [spec]
+        return [asking(asked.text), calling(asked.call)], [spec]
 
     def _multiple(self) -> tuple[list[Row], list[Spec]]:
         asked, spec = self._asked()
-        return [_user(asked.text), _calling(asked.call)], self._offer([spec], least=1)
+        return [asking(asked.text), calling(asked.call)], self._offer([spec], least=1)
 
     def _parallel(self) -> tuple[list[Row], list[Spec]]:
         spec = self._masked(self.chance.choice(self.tools))
         texts, calls = self._several([spec] * self.chance.choice((2, 2, 3)))
-        return [_user(texts), _calling(*calls)], [spec]
+        return [asking(texts), calling(*calls)], [spec]
 
     def _parallel_multiple(self) -> tuple[list[Row], list[Spec]]:
         first = self.chance.choice(self.tools)
@@ -110,7 +111,7 @@ class Dialogues:
         second = self.chance.choice(near if near and self.chance.random() < 0.6 else self.tools)
         specs = [self._masked(first)] + ([self._masked(second)] if second.name != first.name else [])
         texts, calls = self._several(specs)
-        return [_user(texts), _calling(*calls)], self._offer(specs)
+        return [asking(texts), calling(*calls)], self._offer(specs)
 
     def _irrelevance(self) -> tuple[list[Row], list[Spec]]:
         """A request for a tool that is not on offer, or for none at all."""
@@ -124,7 +125,7 @@ class Dialogues:
         text, answer = asked.text, self.chance.choice(REFUSALS).format(verb=wanted.verbs[0], object=wanted.object)
         if self.chance.random() < 0.3:
             text, answer = self._off_topic(), self.chance.choice(REFUSALS[2:])
-        return [_user(text), _says(answer)], [self._masked(spec) for spec in offered]
+        return [asking(text), saying(answer)], [self._masked(spec) for spec in offered]
 
     def _missing_parameter(self) -> tuple[list[Row], list[Spec]]:
         """One argument is not said: the assistant asks for it, and calls once it is told."""
@@ -132,21 +133,21 @@ class Dialogues:
         whole = request(spec, self.values, self.chance)
         left = [name for name in spec.required if whole.said.get(name)]
         if not left:
-            return [_user(whole.text), _calling(whole.call)], [spec]
+            return [asking(whole.text), calling(whole.call)], [spec]
         name = self.chance.choice(left)
         asked = request(spec, self.values, self.chance, leave_out=name)
         arguments = {key: whole.call.arguments[name] if key == name else asked.call.arguments[key]
                      for key in spec.slots if key == name or key in asked.call.arguments}  # fmt: skip
         about = name.replace("_", " ") if self.masks is None else spec.slots[name].about.rstrip(".").lower()
         question = self.chance.choice(ASKS).format(about or name)
-        return [_user(asked.text), _says(question), _user(whole.said[name]), _calling(Call(spec.name, arguments))], [
+        return [asking(asked.text), saying(question), asking(whole.said[name]), calling(Call(spec.name, arguments))], [
             spec
         ]
 
     def _result(self) -> tuple[list[Row], list[Spec]]:
         asked, spec = self._asked()
         result, answer = self._outcome()
-        return [_user(asked.text), _calling(asked.call), _result(result), _says(answer)], self._offer([spec])
+        return [asking(asked.text), calling(asked.call), giving(result), saying(answer)], self._offer([spec])
 
     def _two_steps(self) -> tuple[list[Row], list[Spec]]:
         """Two requests in one, done one after the other."""
@@ -155,7 +156,7 @@ class Dialogues:
         one, _ = self._outcome()
         two, answer = self._outcome()
         said = f"{begin.text} {self.chance.choice(('Then', 'After that,', 'When that is done,'))} {_lower(then.text)}"
-        turns = [_user(said), _calling(begin.call), _result(one), _calling(then.call), _result(two), _says(answer)]
+        turns = [asking(said), calling(begin.call), giving(one), calling(then.call), giving(two), saying(answer)]
         return turns, self._offer([first, second])
 
     def _repair(self) -> tuple[list[Row], list[Spec]]:
@@ -173,7 +174,7 @@ class Dialogues:
         error = json.dumps({"error": f"unknown {name.replace('_', ' ')} {wrong!r}; did you mean {right!r}?"})
         result, answer = self._outcome()
         text = asked.text.replace(right, wrong)
-        turns = [_user(text), _calling(first), _result(error), _calling(asked.call), _result(result), _says(answer)]
+        turns = [asking(text), calling(first), giving(error), calling(asked.call), giving(result), saying(answer)]
         return turns, self._offer([spec])
 
     def _asked(self) -> tuple[Request, Spec]:
@@ -247,20 +248,3 @@ class Masks:
 
 def _lower(text: str) -> str:
     return text[:1].lower() + text[1:]
-
-
-def _user(text: str) -> Row:
-    return {"role": "user", "content": text}
-
-
-def _says(text: str) -> Row:
-    return {"role": "assistant", "content": text}
-
-
-def _result(text: str) -> Row:
-    return {"role": "tool", "content": text}
-
-
-def _calling(*calls: Call) -> Row:
-    made = [{"type": "function", "function": {"name": call.name, "arguments": call.arguments}} for call in calls]
-    return {"role": "assistant", "content": None, "tool_calls": made}
