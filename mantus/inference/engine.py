@@ -152,7 +152,7 @@ def open_engine(folder: Path, threads: int = 0, cache_gib: float = 0.5) -> Engin
     kind = engine_of(folder)
     check_sums(Path(folder))
     if kind == "torch":
-        from mantus.inference.torch import TorchEngine
+        from mantus.inference.torch.engine import TorchEngine
 
         return TorchEngine(Path(folder), threads, cache_gib)
     from mantus.inference.openvino import OpenVINOEngine

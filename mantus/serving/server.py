@@ -16,6 +16,7 @@ from typing import Any
 
 import mantus
 from mantus.serving.config import ServeConfig
+from mantus.serving.drain import Drain
 from mantus.serving.guard import KeyGuard, read_keys
 
 
@@ -38,6 +39,7 @@ def serve(config: ServeConfig) -> None:
     install(model_server.app, generator, config.max_body_bytes)
     if keys:
         model_server.app.add_middleware(KeyGuard, keys=keys)
+    model_server.app.add_middleware(Drain)
     print(f"serving {config.name} ({variant}) at http://{config.host}:{config.port}/v1", flush=True)
     print(f"try: curl http://{config.host}:{config.port}/v1/models, or a browser at its root", flush=True)
     server = ModelServer(http_port=config.port, enable_grpc=False, workers=1, grace_period=config.drain_seconds)

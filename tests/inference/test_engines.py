@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from mantus.inference.decode import Decoding
 from mantus.inference.engine import Engine, Sampling, Token, open_engine
 from mantus.inference.start import check_memory, examine, self_test, start_engine
-from mantus.inference.torch import TorchEngine
+from mantus.inference.torch.decode import Decoding
+from mantus.inference.torch.engine import TorchEngine
 from mantus.model.hf import load_model
 from mantus.model.transformer import generate
 from mantus.storage import fetch

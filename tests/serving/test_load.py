@@ -103,6 +103,15 @@ def test_sigterm_cuts_no_stream(released, tmp_path: Path):
         assert not answers(url)
 
 
+def test_a_kept_connection_is_closed_by_an_answer_that_says_so(released, tmp_path: Path):
+    with process(fetch(released.uri), tmp_path / "log") as (child, url), httpx.Client(trust_env=False) as client:
+        assert eventually(lambda: answers(url), 60)
+        assert "connection" not in client.get(f"{url}/models").headers
+        child.terminate()
+        assert eventually(lambda: client.get(f"{url}/models").headers.get("connection") == "close", 1)
+        assert child.wait(30) == 0, (tmp_path / "log").read_text()
+
+
 def test_a_killed_server_begins_again(released, tmp_path: Path):
     release = fetch(released.uri)
     with process(release, tmp_path / "log") as (child, url):

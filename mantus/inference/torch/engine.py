@@ -13,11 +13,11 @@ from typing import cast
 
 import torch
 
-from mantus.inference.choose import Chooser
-from mantus.inference.decode import Cache, Decoding
 from mantus.inference.engine import Engine, EngineStats, OnToken, Request, Sampling, Scored, Token
 from mantus.inference.guide import Guides
 from mantus.inference.logits import STRETCH, score_rows
+from mantus.inference.torch.choose import Chooser
+from mantus.inference.torch.decode import Cache, Decoding
 from mantus.model.hf import load_model
 from mantus.processes import num_processors
 
