@@ -1,10 +1,13 @@
 """What every test may use: a cache of its own, and one embedded S3 server for the session."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads of tests side by side would spin for each other
 
 from mantus.data.shards import write_shards
 from mantus.storage import PhaseConfig, Work, execute, fetch

@@ -1,5 +1,6 @@
 """Every broken input is dropped or read with the reasons that its maker names: no crash, no hang, bounded memory."""
 
+import bz2
 import json
 import resource
 import subprocess
@@ -8,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mantus.data.collect import Piece, Tally, read_piece
@@ -102,6 +103,7 @@ def test_no_damage_crashes_a_reader(tmp_path_factory, kind: str, data: st.DataOb
 
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(["warc", "wikipedia", "jsonl", "text", "parquet"]), st.binary(max_size=300), st.booleans())
+@example("warc", bz2.compress(b"WARC/a"), False)
 def test_no_nonsense_crashes_a_reader(tmp_path_factory, kind: str, data: bytes, inside: bool):
     path = tmp_path_factory.mktemp("fuzz") / "file"
     path.write_bytes(data)

@@ -333,6 +333,7 @@ def test_pretraining_counts_as_the_model_does(size: str):
     assert 12 * count_params(shape) <= found["state_memory"] <= 16 * count_params(shape)
 
 
+@pytest.mark.slow
 def test_the_speed_of_a_model_is_measured_by_its_own_steps():
     recipe = load_recipe(str(ROOT / "recipes" / "quick.yaml"), ["pretrain.batch_tokens=256", "pretrain.seq_len=64"])
     found = training.speed(training.training_of(recipe), 0.0)

@@ -93,6 +93,7 @@ def margins(model: Path, base: Path, talk: str) -> torch.Tensor:
         return torch.cat([tuned.margins(*batch) for batch in objective.held_out()])
 
 
+@pytest.mark.slow
 def test_the_margin_of_held_out_pairs_rises(inputs, trained, talk: str):
     tuned = run(DpoConfig(store=inputs["store"], model=trained.uri, data=[talk], lr=3e-3, steps=40, **LONG))
     before, after = (margins(fetch(uri), fetch(trained.uri), talk) for uri in (trained.uri, tuned.uri))

@@ -43,6 +43,7 @@ def test_two_processes_make_the_model_of_one(how: dict[str, Any], inputs, alone:
     assert all(torch.allclose(made[name], expected[name], atol=1e-3) for name in made)
 
 
+@pytest.mark.slow
 def test_work_begun_by_one_process_goes_on_with_other_strategies(inputs, own_cache, tmp_path: Path):
     long = {**ADAM, "steps": 160, "lr": 1e-3}  # at a higher rate rounding grows into another path
     whole = run(PretrainConfig(**inputs, **long))

@@ -114,10 +114,15 @@ def _records(stream: BinaryIO) -> Iterator[Item]:
                 yield DAMAGED
             else:
                 yield _judged(record, payload)
-    except OSError as error:
-        if error.errno is not None:
+    except BaseException as error:
+        if not _is_damage(error):
             raise
         yield DAMAGED
+
+
+def _is_damage(error: BaseException) -> bool:
+    """Whether fastwarc tells of a bad record. It panics, which is no Exception, in a stream that cannot seek."""
+    return type(error).__name__ == "PanicException" or (isinstance(error, OSError) and error.errno is None)
 
 
 def _has_length(record: Any) -> bool:

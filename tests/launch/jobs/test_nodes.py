@@ -65,6 +65,7 @@ def test_two_nodes_make_the_model_of_two_processes_and_one_of_them_commits(input
     assert model_files(tmp_path / "store") == whole
 
 
+@pytest.mark.slow
 def test_a_node_that_vanishes_makes_the_other_try_again_and_the_model_is_the_same(inputs, whole, tmp_path: Path):
     port, store = free_port(), tmp_path / "store"
     nodes = [start_node(rank, port, tmp_path, settings_of(inputs, store)) for rank in (0, 1)]
@@ -86,6 +87,7 @@ def test_a_node_that_vanishes_makes_the_other_try_again_and_the_model_is_the_sam
     assert model_files(store) == whole
 
 
+@pytest.mark.slow
 def test_sigterm_to_one_node_stops_both_after_a_checkpoint(inputs, tmp_path: Path):
     port, store = free_port(), tmp_path / "store"
     long = settings_of(inputs, store, steps=2000, checkpoint_every=1000)
