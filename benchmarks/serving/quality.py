@@ -16,7 +16,6 @@ from typing import Any
 
 from benchmarks.serving.peers import python_of
 from benchmarks.serving.smollm import build
-from mantus.inference.engine import Sampling, open_engine
 from mantus.launch.figures import Figure, record, table
 from mantus.release import heldout
 from mantus.release.measure import TorchSpeaker, torch_model
@@ -87,14 +86,18 @@ def change(nll: float, reference: float) -> float:
     return 100 * (math.exp(nll) / reference - 1)
 
 
-def greedy(folder: Path, prompts: Sequence[list[int]], max_tokens: int, stop_ids: Sequence[int]) -> list[list[int]]:
-    """What OpenVINO says, greedily."""
-    engine = open_engine(folder)
-    try:
-        sampling = Sampling(max_tokens=max_tokens, stop_ids=frozenset(stop_ids))
-        return [[token.id for token in reply if token.id >= 0] for reply in engine.complete(prompts, sampling)]
-    finally:
-        engine.close()
+def greedy(gguf: Path, prompts: Sequence[list[int]], max_tokens: int, stop_ids: Sequence[int]) -> list[list[int]]:
+    """What OpenVINO says of the same GGUF, greedily, in float32."""
+    import numpy as np
+    import openvino as ov
+    import openvino_genai
+
+    pipeline = openvino_genai.LLMPipeline(str(gguf), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    config = openvino_genai.GenerationConfig(max_new_tokens=max_tokens, do_sample=False)
+    config.stop_token_ids = set(stop_ids)
+    config.eos_token_id = min(stop_ids)
+    asked = (ov.Tensor(np.array([prompt], dtype=np.int64)) for prompt in prompts)
+    return [[int(token) for token in pipeline.generate(prompt, config).tokens[0]] for prompt in asked]
 
 
 def parting(ours: list[int], theirs: list[int], margins: list[float]) -> float:
@@ -123,13 +126,13 @@ def measured(rows: list[dict[str, Any]]) -> Iterator[Figure]:
 
 
 def llama(folder: Path, windows: list[list[int]], prompts: list[list[int]], source: Source) -> list[Figure]:
-    """The GGUF in llama.cpp: perplexity, and whether it says what OpenVINO says."""
+    """The GGUF in llama.cpp: perplexity, and whether it says what OpenVINO says that reads the same file."""
     trained = TorchSpeaker(torch_model(source.folder), "transformers").scores(windows)
     ppl = math.exp(-sum(map(sum, trained)) / sum(map(len, trained)))
     stops = source.stop_ids()
     question = {"gguf": str(folder / "gguf" / "model-Q8_0.gguf"), "windows": windows, "prompts": prompts}
     found = ask(python_of("llamacpp"), "in_llamacpp.py", {**question, "max_tokens": 32, "stop_ids": stops})
-    ours = greedy(folder / "openvino-int8", prompts, 32, stops)
+    ours = greedy(Path(question["gguf"]), prompts, 32, stops)
     margins = [parting(*reply) for reply in zip(ours, found["tokens"], found["margins"], strict=True)]
     return [
         Figure("gguf_q8_0_llamacpp_perplexity_change", round(change(found["nll"], ppl), 3), "%", "<= 1"),
