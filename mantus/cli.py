@@ -4,6 +4,7 @@ It imports a phase only when its verb is asked for.
 """
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,7 @@ COMMANDS: dict[str, str] = {
 def main(arguments: list[str] | None = None) -> None:
     """Entry point. Exit 0, 2 when the user's input is wrong, 1 when something else failed; one line says what."""
     words = sys.argv[1:] if arguments is None else arguments
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see child_environment
     try:
         sys.exit(_dispatch(words))
     except ValueError as error:

@@ -207,5 +207,10 @@ def _quota() -> int:
 
 
 def child_environment(threads: int = 0, **extra: str) -> Mapping[str, str]:
-    """This environment with the thread count of numeric libraries set (0: all processors)."""
-    return {**os.environ, "OMP_NUM_THREADS": str(threads or num_processors()), **extra}
+    """This environment with the thread count of numeric libraries set (0: all processors), and none that spins.
+
+    Threads that spin for each other stand still where a neighbour wants the processor: training beside a build made
+    340 tokens/s instead of 1,580 (2 cores).
+    """
+    told = {"OMP_NUM_THREADS": str(threads or num_processors()), **extra}
+    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **told}

@@ -57,7 +57,7 @@ def self_test(folder: Path, threads: int, cache_gib: float) -> str:
     if passed.is_file():
         return ""
     words = ["-m", "mantus.inference.start", str(folder), str(threads), str(cache_gib)]
-    done = run_child([sys.executable, *words], env=child_environment(threads, OMP_WAIT_POLICY="PASSIVE"))
+    done = run_child([sys.executable, *words], env=child_environment(threads))
     if done.returncode < 0 or done.returncode >= 128:
         return f"the engine was killed by signal {-done.returncode if done.returncode < 0 else done.returncode - 128}"
     if done.returncode:
