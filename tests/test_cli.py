@@ -184,7 +184,7 @@ def test_garbage_goes_and_an_empty_store_has_none(run: Run, tmp_path: Path):
 def test_the_pipelines_are_written_where_asked(tmp_path: Path):
     folder = tmp_path / "a" / "b"
     words = ["compile", "--out", str(folder), "--image", "mantus-python:7", "--pinned"]
-    done = run_child([sys.executable, "-m", "mantus.cli", *words])  # kfp looks through all modules of its process, often
+    done = run_child([sys.executable, "-m", "mantus.cli", *words])  # kfp searches all modules of its process, often
     assert done.returncode == 0, done.stderr
     paths = [Path(line) for line in done.stdout.split()]
     assert paths[:2] == [folder / "life.yaml", folder / "kubernetes" / "life.yaml"]

@@ -27,7 +27,7 @@ def test_a_fixed_image_passes(image: str):
 
 def test_image_and_namespace_may_be_chosen(tmp_path: Path):
     words = ["compile", "--out", str(tmp_path / "a" / "b"), "--image", DIGEST, "--pinned", "--namespace", "mine"]
-    done = run_child([sys.executable, "-m", "mantus.cli", *words])  # kfp looks through all modules of its process, often
+    done = run_child([sys.executable, "-m", "mantus.cli", *words])  # kfp searches all modules of its process, often
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 2 * len(PIPELINES)
     for name in PIPELINES:
