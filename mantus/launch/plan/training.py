@@ -122,7 +122,8 @@ def measure(job: dict[str, Any]) -> float:
     model = Transformer(resolve_size(job["size"], job["vocab_size"], **job["overrides"]))
     init_weights(model, job["seed"])
     module = NextToken(model, dtype_of(job["dtype"]), job["z_loss"])
-    optimizers = make_optimizers(model, job["optimizer"], job["lr"], job["weight_decay"], job["embedding_lr"])
+    named = (job["optimizer"], job["lr"], job["weight_decay"], job["embedding_lr"])
+    optimizers = make_optimizers(model, *named, module.dtype)
     rows = max(1, job["batch_tokens"] // job["seq_len"])
     ids = torch.randint(job["vocab_size"], (rows, job["seq_len"]))
     times = []

@@ -190,7 +190,7 @@ def make_strategy(module: Any, config: dict[str, Any]) -> Strategy:
 
     def optimizers(inner: nn.Module) -> list[torch.optim.Optimizer]:
         named = (config["optimizer"], config["lr"], config["weight_decay"], config["embedding_lr"])
-        return make_optimizers(inner, *named)
+        return make_optimizers(inner, *named, module.dtype)
 
     if not dist.is_initialized() or config["strategy"] == "ddp":
         return Replicas(module, optimizers(model), config["compile"])

@@ -9,16 +9,23 @@ from typing import Any
 import torch
 from torch import nn
 
+from mantus.training.strategies.muon import Muon
+
 BETAS = (0.9, 0.95)
 
 
 def make_optimizers(
-    model: nn.Module, name: str, lr: float, weight_decay: float, embedding_lr: float = 1.0
+    model: nn.Module,
+    name: str,
+    lr: float,
+    weight_decay: float,
+    embedding_lr: float = 1.0,
+    precision: torch.dtype = torch.float32,
 ) -> list[torch.optim.Optimizer]:
     """Optimisers for a model; norms and embeddings are not decayed.
 
     name: `adamw`, or `muon` (its updates are scaled to AdamW's size, so that one learning rate serves both).
-    embedding_lr: the learning rate of embeddings and norms, as a share of `lr`.
+    embedding_lr: the learning rate of embeddings and norms, as a share of `lr`.  precision: of Muon's products.
     """
     trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     hidden = [p for n, p in trained.items() if p.dim() == 2 and "embed" not in n and "lm_head" not in n]
@@ -27,7 +34,7 @@ def make_optimizers(
     plain: dict[str, Any] = {"lr": lr, "betas": BETAS, "fused": True}
     others: dict[str, Any] = {"params": rest, "lr": lr * embedding_lr, "weight_decay": 0.0}
     if name == "muon":
-        muon = torch.optim.Muon(hidden, lr=lr, weight_decay=weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+        muon = Muon(hidden, precision, lr=lr, weight_decay=weight_decay, momentum=0.95)
         return [muon, torch.optim.AdamW([others], **plain)]
     groups = [{"params": hidden, "weight_decay": weight_decay}, *([others] if rest else [])]
     return [torch.optim.AdamW(groups, **plain)]
