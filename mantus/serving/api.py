@@ -33,6 +33,8 @@ from mantus.text.chat import CHAT_TEMPLATE, render
 PREFIXES = ("/v1", "/openai/v1")
 LEFT = 499
 """The code that proxies count a client's leaving with."""
+SEPARATORS = {ord(mark): f"\\u{ord(mark):04x}" for mark in "\u0085\u2028\u2029"}
+"""Ends of lines that JSON does not escape."""
 router = APIRouter()
 state: dict[str, Any] = {}
 """`generator` and `max_body_bytes`, set by server.py before the first request."""
@@ -141,10 +143,15 @@ async def _lines(chunks: AsyncGenerator[dict[str, Any], None]) -> AsyncIterator[
     async with aclosing(chunks):
         try:
             async for chunk in chunks:
-                yield f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n"
+                yield event(chunk)
         except (EngineFailed, ValueError) as error:
-            yield f"data: {json.dumps({'error': describe(error)})}\n\n"
+            yield event({"error": describe(error)})
     yield "data: [DONE]\n\n"
+
+
+def event(data: dict[str, Any]) -> str:
+    """One server-sent event. It ends at a newline; clients that split lines as Python does end it at SEPARATORS too."""
+    return f"data: {json.dumps(data, ensure_ascii=False).translate(SEPARATORS)}\n\n"
 
 
 async def models(_: Request) -> Response:

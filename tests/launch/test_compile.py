@@ -25,11 +25,16 @@ def test_a_fixed_image_passes(image: str):
     check_pinned(image)
 
 
-def test_image_and_namespace_may_be_chosen(tmp_path: Path):
-    words = ["compile", "--out", str(tmp_path / "a" / "b"), "--image", DIGEST, "--pinned", "--namespace", "mine"]
-    done = run_child([sys.executable, "-m", "mantus.cli", *words])  # kfp searches all modules of its process, often
+def compiled(folder: Path, *words: str) -> list[str]:
+    """The files written, by a process of its own: kfp searches all modules of its process, often."""
+    done = run_child([sys.executable, "-m", "mantus.cli", "compile", "--out", str(folder), *words])
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 2 * len(PIPELINES)
+    return done.stdout.splitlines()
+
+
+def test_image_and_namespace_may_be_chosen(tmp_path: Path):
+    written = compiled(tmp_path / "a" / "b", "--image", DIGEST, "--pinned", "--namespace", "mine")
+    assert len(written) == 2 * len(PIPELINES)
     for name in PIPELINES:
         spec = next(yaml.safe_load_all((tmp_path / "a" / "b" / f"{name}.yaml").read_text()))
         assert spec["root"]["inputDefinitions"]["parameters"]["image"]["defaultValue"] == DIGEST
@@ -39,7 +44,7 @@ def test_image_and_namespace_may_be_chosen(tmp_path: Path):
 
 
 def test_a_version_is_named_by_its_content(tmp_path: Path):
-    compile_pipelines(tmp_path)
+    compiled(tmp_path)
     text = (tmp_path / "life.yaml").read_text()
     pipeline, version = yaml.safe_load_all(objects(text))
     assert pipeline["metadata"]["name"] == version["spec"]["pipelineName"] == "mantus-life"

@@ -1,5 +1,6 @@
 """Requests made up from the OpenAPI document: whatever comes, the server has no failure of its own."""
 
+import json
 from typing import Any
 
 import httpx
@@ -9,7 +10,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
 
-from mantus.serving.api import router
+from mantus.serving.api import event, router
 
 CASES = 2000
 NO_TIME = {"deadline": None, "suppress_health_check": list(HealthCheck), "phases": [Phase.generate]}
@@ -57,6 +58,13 @@ def _send(client: httpx.Client, operation: Any, mode: GenerationMode, cases: int
 
     one()
     return sent
+
+
+def test_no_character_ends_an_event_before_its_end():
+    said = {"content": "".join(map(chr, range(0x3000)))}
+    line, *rest = event(said).splitlines()
+    assert rest == [""]
+    assert json.loads(line.removeprefix("data: ")) == said
 
 
 def test_a_few_requests(url: str):
