@@ -42,4 +42,4 @@ class Drain:
             signal.signal(signal.SIGTERM, end)
             loop.call_later(WARNING_SECONDS, signal.raise_signal, signal.SIGTERM)
 
-        signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(begin) and None)
+        signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(begin))

@@ -1,13 +1,12 @@
 """Compiling: the image that pipelines name, what --pinned refuses, the objects for `kubectl apply`."""
 
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from mantus.launch.compile import PIPELINES, check_pinned, compile_pipelines, objects
-from mantus.processes import run_child
+from tests.pipelines.golden import compiled
 
 DIGEST = f"registry.example/mantus-python@sha256:{'0' * 64}"
 
@@ -25,16 +24,9 @@ def test_a_fixed_image_passes(image: str):
     check_pinned(image)
 
 
-def compiled(folder: Path, *words: str) -> list[str]:
-    """The files written, by a process of its own: kfp searches all modules of its process, often."""
-    done = run_child([sys.executable, "-m", "mantus.cli", "compile", "--out", str(folder), *words])
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
-
-
 def test_image_and_namespace_may_be_chosen(tmp_path: Path):
     written = compiled(tmp_path / "a" / "b", "--image", DIGEST, "--pinned", "--namespace", "mine")
-    assert len(written) == 2 * len(PIPELINES)
+    assert len(list(written.rglob("*.yaml"))) == 2 * len(PIPELINES)
     for name in PIPELINES:
         spec = next(yaml.safe_load_all((tmp_path / "a" / "b" / f"{name}.yaml").read_text()))
         assert spec["root"]["inputDefinitions"]["parameters"]["image"]["defaultValue"] == DIGEST

@@ -10,7 +10,10 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def compiled(out: Path, *words: str, **environment: str) -> Path:
-    """`mantus compile` in a process of its own, without the environment's image; its folder."""
+    """`mantus compile` in a process of its own, without the environment's image; its folder.
+
+    kfp searches all modules of its process at every setting: half a minute in one that has run other tests.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MANTUS_")}
     command = [sys.executable, "-m", "mantus.cli", "compile", "--out", str(out), *words]
     subprocess.run(command, cwd=ROOT, env={**kept, **environment}, check=True, stdout=subprocess.DEVNULL)
