@@ -15,7 +15,7 @@ from mantus.launch.jobs.pods import Patience, trouble
 from mantus.launch.jobs.spec import Body, condition
 from mantus.launch.kubernetes import last_lines, last_seen
 
-PATIENCE_S = {"never": 5.0, "pull": 20.0, "create": 10.0, "crash": 0.0, "download": 25.0, "spec": 10.0}
+PATIENCE_S = {"never": 5.0, "pull": 20.0, "create": 10.0, "crash": 0.0, "download": 25.0}
 """How long each sort of trouble may last; finding a node has a setting of its own."""
 NO_RUNTIME = ("NoSupportingRuntime", "RuntimeNotRecognized", "RuntimeDisabled")
 DOWNLOADER = "storage-initializer"
@@ -84,10 +84,12 @@ class Watch:
             if line:
                 yield kind, line
         failure = (stored.get("status") or {}).get("modelStatus", {}).get("lastFailureInfo") or {}
-        if not pods and failure.get("reason") in NO_RUNTIME:
+        if pods:
+            return
+        if failure.get("reason") in NO_RUNTIME:
             said = _short(failure.get("message"))
-            yield "spec", f"{self.name}: KServe has no runtime {self.config.runtime!r}: {said}"
-        if not pods and (said := self._warning(("ReplicaSet", "Deployment", "InferenceService"))):
+            yield "create", f"{self.name}: KServe has no runtime {self.config.runtime!r}: {said}"
+        elif said := self._warning(("ReplicaSet", "Deployment", "InferenceService")):
             yield "create", f"{self.name}: no pods: {said}"
 
     def _crash(self, pod: Body) -> tuple[str, str]:
