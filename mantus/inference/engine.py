@@ -13,7 +13,7 @@ from typing import Protocol
 from mantus.storage.sums import check_sums
 from mantus.text.grammar import Constraint
 
-ENGINES = ("openvino", "torch")
+ENGINES = ("openvino", "torch", "onnx")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +138,21 @@ class Engine(ABC):
         return replies
 
 
+def in_common(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many ids both begin with."""
+    pairs = zip(first, second, strict=False)
+    return next((at for at, (one, other) in enumerate(pairs) if one != other), min(len(first), len(second)))
+
+
 def engine_of(folder: Path) -> str:
     """Which engine reads a variant's folder. ValueError when none does."""
     if (Path(folder) / "openvino_model.xml").is_file():
         return "openvino"
+    if (Path(folder) / "genai_config.json").is_file():
+        return "onnx"
     if any(Path(folder).glob("*.safetensors")):
         return "torch"
-    raise ValueError(f"{folder}: no model that an engine reads; give a release's openvino-int8 or hf folder")
+    raise ValueError(f"{folder}: no model that an engine reads; give a release's openvino-int8, onnx-int8 or hf folder")
 
 
 def open_engine(folder: Path, threads: int = 0, cache_gib: float = 0.5) -> Engine:
@@ -155,6 +163,10 @@ def open_engine(folder: Path, threads: int = 0, cache_gib: float = 0.5) -> Engin
         from mantus.inference.torch.engine import TorchEngine
 
         return TorchEngine(Path(folder), threads, cache_gib)
+    if kind == "onnx":
+        from mantus.inference.torch.onnx import OnnxEngine
+
+        return OnnxEngine(Path(folder), threads, cache_gib)
     from mantus.inference.openvino import OpenVINOEngine
 
     return OpenVINOEngine(Path(folder), threads, cache_gib)

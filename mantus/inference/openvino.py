@@ -23,6 +23,9 @@ BLOCK = 32
 """Positions of a block of KV cache on CPU."""
 MAX_GRAMMARS = 1000
 """Grammars after which an idle engine begins with a fresh pipeline: xgrammar keeps each that it has compiled."""
+MAX_SHAPES = 64
+"""Shapes of steps whose prepared primitives OpenVINO keeps: by default 5,000, and a server's memory doubled in a minute
+of varied load."""
 MAX_FAILURES = 3
 """Steps that may fail one after the other before the engine gives up."""
 PROPERTIES_FILE = "mantus_engine.json"
@@ -226,7 +229,7 @@ def properties(folder: Path, threads: int) -> dict[str, Any]:
     """What the CPU plugin runs a variant's folder with: so many threads, and what the release found to be best."""
     stored = folder / PROPERTIES_FILE
     found = json.loads(stored.read_text()) if stored.is_file() else {}
-    return {"INFERENCE_NUM_THREADS": threads, **found}
+    return {"INFERENCE_NUM_THREADS": threads, "CPU_RUNTIME_CACHE_CAPACITY": MAX_SHAPES, **found}
 
 
 def num_blocks(config: dict[str, Any], cache_gib: float) -> int:

@@ -17,15 +17,18 @@ from mantus.inference.engine import Engine, Sampling, engine_of, open_engine
 from mantus.processes import child_environment, run_child
 from mantus.storage.artifact import cache_root
 
-WEIGHTS = ("*.bin", "*.safetensors")
+WEIGHTS = ("*.bin", "*.safetensors", "*.onnx.data")
 OVERHEAD = 1.3
 """Memory that a loaded model takes beside the cache, in sizes of its weights."""
 PROMPTS = tuple(tuple(range(start, start + 24)) for start in (10, 60, 110))
 REPLY_TOKENS = 8
+FOLDERS = {"torch": "hf", "openvino": "openvino-int8", "onnx": "onnx-int8"}
+"""Engine -> the folder of a release that it reads."""
+PACKAGES = {"torch": "torch", "openvino": "openvino-genai", "onnx": "onnxruntime-genai"}
 
 
 def start_engine(folder: Path, choice: str, threads: int, cache_gib: float) -> tuple[Engine, Path]:
-    """The engine to serve with, and the folder that it serves; `choice` is auto, openvino or torch.
+    """The engine to serve with, and the folder that it serves; `choice` is auto, openvino, torch or onnx.
 
     ValueError names the folder and what is wrong with it: no model, damaged, larger than memory, fails its self-test.
     """
@@ -44,7 +47,7 @@ def _variant(folder: Path, choice: str) -> Path:
     """The folder, or the one beside it, that the engine reads."""
     if choice == "auto" or engine_of(folder) == choice:
         return folder
-    other = folder.parent / {"torch": "hf", "openvino": "openvino-int8"}[choice]
+    other = folder.parent / FOLDERS[choice]
     if not other.is_dir() or engine_of(other) != choice:
         raise ValueError(f"serve.engine: {folder.parent} holds nothing that the engine {choice} reads")
     return other
@@ -92,7 +95,7 @@ def available_gib() -> float:
 
 def _fingerprint(folder: Path) -> str:
     """What the outcome depends on: the engine's version, the processor, the files."""
-    name = {"openvino": "openvino-genai", "torch": "torch"}[engine_of(folder)]
+    name = PACKAGES[engine_of(folder)]
     flags = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith(("flags", "Features"))]
     files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.iterdir())]
     try:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mantus.inference.engine import Engine, Sampling, open_engine
-from mantus.inference.logits import PromptLogits, log_softmax
+from mantus.inference.logits import PromptLogits
 from mantus.inference.openvino import properties
 from mantus.processes import num_processors
 
@@ -171,20 +171,11 @@ class TorchSpeaker:
         return replies
 
 
-class OpenVINOSpeaker:
-    """A variant in OpenVINO: scores and replies by continuous batching, as served; distributions, which that does not
-    give away, by the same plugin with the same settings over the same file."""
+class EngineSpeaker:
+    """A variant in the engine that serves it; distributions, which not every engine gives away, by `logprobs`."""
 
-    engine = "OpenVINO"
-
-    def __init__(self, folder: Path, served: Engine) -> None:
-        self._served = served
-        self._logits = PromptLogits(folder, properties(folder, num_processors()))
-
-    def logprobs(self, window: Sequence[int]) -> Floats:
-        """See Speaker."""
-        found: Floats = self._logits.logprobs(window)
-        return found
+    def __init__(self, name: str, served: Engine, logprobs: Callable[[Sequence[int]], Floats]) -> None:
+        self.engine, self.logprobs, self._served = name, logprobs, served
 
     def scores(self, windows: Sequence[Sequence[int]]) -> list[list[float]]:
         """See Speaker."""
@@ -194,46 +185,6 @@ class OpenVINOSpeaker:
         """See Speaker."""
         sampling = Sampling(max_tokens=max_tokens, stop_ids=frozenset(stop_ids))
         return [[token.id for token in reply if token.id >= 0] for reply in self._served.complete(prompts, sampling)]
-
-
-class OnnxSpeaker:
-    """A variant in onnxruntime-genai."""
-
-    engine = "onnxruntime-genai"
-
-    def __init__(self, folder: Path) -> None:
-        import onnxruntime_genai
-
-        self._library, self._model = onnxruntime_genai, onnxruntime_genai.Model(str(folder))
-
-    def logprobs(self, window: Sequence[int]) -> Floats:
-        """See Speaker."""
-        generator = self._generator(window, len(window) + 1)
-        found: Floats = log_softmax(np.array(generator.get_output("logits"))[0])
-        return found
-
-    def scores(self, windows: Sequence[Sequence[int]]) -> list[list[float]]:
-        """See Speaker."""
-        return [own_tokens(self.logprobs(window), window) for window in windows]
-
-    def complete(self, prompts: Sequence[Sequence[int]], max_tokens: int, stop_ids: Sequence[int]) -> list[list[int]]:
-        """See Speaker."""
-        replies = []
-        for prompt in prompts:
-            generator = self._generator(prompt, len(prompt) + max_tokens)
-            reply: list[int] = []
-            while len(reply) < max_tokens and not (reply and reply[-1] in stop_ids) and not generator.is_done():
-                generator.generate_next_token()
-                reply.append(int(generator.get_next_tokens()[0]))
-            replies.append(reply)
-        return replies
-
-    def _generator(self, ids: Sequence[int], max_length: int) -> Any:
-        parameters = self._library.GeneratorParams(self._model)
-        parameters.set_search_options(max_length=max_length)
-        generator = self._library.Generator(self._model, parameters)
-        generator.append_tokens(np.array(ids, dtype=np.int32))
-        return generator
 
 
 def own_tokens(logprobs: Floats, window: Sequence[int]) -> list[float]:
@@ -253,17 +204,25 @@ def torch_model(folder: Path, dtype: str = "float32") -> Any:
 @contextmanager
 def open_speaker(variant: str, folder: Path) -> Iterator[Speaker]:
     """The written variant in the engine that runs it; vLLM is none of ours, so its arithmetic is emulated."""
-    if variant == "openvino-int8":
+    if variant in ("openvino-int8", "onnx-int8"):
         engine = open_engine(folder)
         try:
-            yield OpenVINOSpeaker(folder, engine)
+            yield _served(folder, engine)
         finally:
             engine.close()
-    elif variant == "onnx-int8":
-        yield OnnxSpeaker(folder)
     elif variant == "vllm-int8":
         from mantus.release.w8a8 import load_emulated
 
         yield TorchSpeaker(load_emulated(folder), "emulation of vLLM's int8 kernel")
     else:
         yield TorchSpeaker(torch_model(folder, "bfloat16"), "transformers, bf16")
+
+
+def _served(folder: Path, engine: Engine) -> EngineSpeaker:
+    """OpenVINO's distributions come from the same plugin with the same settings over the same file."""
+    if (folder / "genai_config.json").is_file():
+        from mantus.inference.torch.onnx import OnnxEngine
+
+        assert isinstance(engine, OnnxEngine)
+        return EngineSpeaker("onnxruntime-genai", engine, engine.logprobs)
+    return EngineSpeaker("OpenVINO", engine, PromptLogits(folder, properties(folder, num_processors())).logprobs)

@@ -30,7 +30,7 @@ class ServeConfig(BaseModel):
     """Largest request body."""
     api_keys_file: str = ""
     """A file of API keys, one a line; empty: no key is asked for."""
-    engine: Literal["auto", "openvino", "torch"] = "auto"
+    engine: Literal["auto", "openvino", "torch", "onnx"] = "auto"
     """Engine: auto takes the release's own, and torch with the bf16 weights where that one fails its self-test."""
     drain_seconds: int = Field(default=30, ge=0)
     """Time for replies under way when the server is told to end."""

@@ -1,4 +1,4 @@
-"""Both engines keep one contract, on the same real tiny model."""
+"""All engines keep one contract, on the same real tiny model."""
 
 import json
 import threading
@@ -13,8 +13,11 @@ from mantus.inference.engine import Engine, Sampling, Token, open_engine
 from mantus.inference.start import check_memory, examine, self_test, start_engine
 from mantus.inference.torch.decode import Decoding
 from mantus.inference.torch.engine import TorchEngine
+from mantus.inference.torch.onnx import OnnxEngine
 from mantus.model.hf import load_model
 from mantus.model.transformer import generate
+from mantus.release.export import export_onnx
+from mantus.release.source import open_source
 from mantus.storage import fetch
 from mantus.text.calls import Call, check_call, parse
 from mantus.text.grammar import Constraint, schema_constraint, tool_constraint
@@ -39,9 +42,17 @@ def release(released) -> Path:
     return fetch(released.uri)
 
 
-@pytest.fixture(scope="module", params=["openvino-int8", "hf"])
+@pytest.fixture(scope="module")
+def onnx(release: Path, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("onnx") / "onnx-int8"
+    export_onnx(open_source(release / "hf"), folder, [], ())
+    return folder
+
+
+@pytest.fixture(scope="module", params=["openvino-int8", "hf", "onnx-int8"])
 def engine(request, release: Path) -> Iterator[Engine]:
-    opened = open_engine(release / request.param, threads=1, cache_gib=0.25)
+    folder = request.getfixturevalue("onnx") if request.param == "onnx-int8" else release / request.param
+    opened = open_engine(folder, threads=1, cache_gib=0.25)
     yield opened
     opened.close()
 
@@ -170,6 +181,24 @@ def test_cancelling_frees_the_slot(engine: Engine, prompt: list[int]):
 
 def test_the_self_test_passes(engine: Engine):
     assert examine(engine) == ""
+
+
+def test_onnx_answers_in_order_from_what_it_has_computed(onnx: Path, prompt: list[int]):
+    engine, order = OnnxEngine(onnx, threads=1, cache_gib=1e-3), []
+    sampling = Sampling(max_tokens=6, ignore_stop=True)
+    try:
+        (reply,) = engine.complete([prompt], sampling)
+        assert engine.stats().cache_usage == (len(prompt) + 5) / engine.max_context
+        again = [*prompt, *ids(reply)]
+        (more,) = engine.complete([again], sampling)
+        assert ids(engine.complete([prompt[:3], again], sampling)[1]) == ids(more)  # another came between
+        handles = [engine.submit(prompt, Sampling(50, ignore_stop=True), order.append) for _ in range(3)]
+        handles[1].cancel()
+        (refused,) = engine.complete([prompt], Sampling(engine.max_context))
+        assert (refused[0].finish, "KV cache" in refused[0].note) == ("refused", True)
+        assert [token.finish for token in order if token.finish] == ["length", "cancelled", "length"]
+    finally:
+        engine.close()
 
 
 def test_a_prompt_that_begins_alike_is_not_computed_again(release: Path, prompt: list[int]):

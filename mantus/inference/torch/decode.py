@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mantus.inference.engine import in_common
 from mantus.model.transformer import Transformer, rotate, rotations
 
 FIRST_POSITIONS = 64
@@ -34,8 +35,7 @@ class Cache:
 
     def shared(self, prompt: Sequence[int]) -> int:
         """How many ids `prompt` begins with that this sequence begins with too."""
-        pairs = zip(self.ids, prompt, strict=False)
-        return next((at for at, (mine, theirs) in enumerate(pairs) if mine != theirs), min(len(self.ids), len(prompt)))
+        return in_common(self.ids, prompt)
 
     def copy(self, other: "Cache", positions: int) -> None:
         """Take over the first positions of another sequence."""
