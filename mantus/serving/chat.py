@@ -15,7 +15,7 @@ from mantus.inference.engine import Token
 from mantus.serving.generate import DEFAULT_TOKENS, Generator, Job, Piece
 from mantus.serving.metrics import TOOL_CALLS, label
 from mantus.serving.schemas import ChatRequest
-from mantus.text.calls import Call, Event, StreamParser, check_call
+from mantus.text.calls import Call, Event, Malformed, StreamParser, check_call
 from mantus.text.chat import render
 from mantus.text.grammar import JSON_OBJECT, Constraint, schema_constraint, tool_constraint
 
@@ -97,6 +97,8 @@ class _Reply:
 
     def _shown(self, chat: Chat, event: Event) -> str | dict[str, Any]:
         if not isinstance(event, Call):
+            if isinstance(event, Malformed):
+                TOOL_CALLS.labels("unknown", "invalid_json").inc()
             self.texts.append(event.text)
             return event.text
         self.calls.append(_call(event, chat.tools))

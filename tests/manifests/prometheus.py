@@ -26,15 +26,20 @@ CALL = {**CHAT, "tools": [TOOL], "tool_choice": "required", "max_tokens": 400}
 
 
 @contextmanager
-def prometheus(folder: Path, scrape_configs: list[dict[str, Any]]) -> Iterator[httpx.Client]:
-    """Prometheus over these targets, every second; a client of its API."""
+def prometheus(
+    folder: Path,
+    scrape_configs: list[dict[str, Any]],
+    rules: list[dict[str, Any]] | None = None,
+    interval: str = "1s",
+) -> Iterator[httpx.Client]:
+    """Prometheus over these targets, with the chart's rule groups or others; a client of its API."""
     port = free_port()
     settings = {
-        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "global": {"scrape_interval": interval, "evaluation_interval": interval},
         "rule_files": ["rules.yaml"],
         "scrape_configs": scrape_configs,
     }
-    (folder / "rules.yaml").write_text(yaml.safe_dump({"groups": groups()}))
+    (folder / "rules.yaml").write_text(yaml.safe_dump({"groups": rules or groups()}))
     (folder / "prometheus.yaml").write_text(yaml.safe_dump(settings))
     command = [f"--config.file={folder / 'prometheus.yaml'}", f"--storage.tsdb.path={folder / 'data'}"]
     with (folder / "log").open("wb") as log:
@@ -42,16 +47,17 @@ def prometheus(folder: Path, scrape_configs: list[dict[str, Any]]) -> Iterator[h
         process = start_child([str(PROGRAM), *command, listen], stdout=log, stderr=subprocess.STDOUT)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client:
-            assert wait_for(lambda: answers(client) or process.poll() is not None, 30)
+            assert wait_for(lambda: answers_at(f"{client.base_url}/-/ready") or process.poll() is not None, 30)
             assert process.poll() is None, (folder / "log").read_text()
             yield client
     finally:
         stop_child(process)
 
 
-def answers(client: httpx.Client) -> bool:
+def answers_at(url: str) -> bool:
+    """Whether a GET succeeds."""
     try:
-        return client.get("/-/ready").status_code == 200
+        return httpx.get(url, trust_env=False).status_code == 200
     except httpx.TransportError:
         return False
 

@@ -76,6 +76,19 @@ def test_a_forced_call_is_always_valid(client: openai.OpenAI, choice):
         assert done.choices[0].finish_reason == "tool_calls"
 
 
+def test_a_call_that_is_cut_counts_as_invalid(client: openai.OpenAI, url: str):
+    def counted() -> float:
+        lines = httpx.get(url.replace("/v1", "/metrics")).text.splitlines()
+        return sum(float(line.split()[-1]) for line in lines if 'outcome="invalid_json"' in line and "_total" in line)
+
+    before = counted()
+    done = client.chat.completions.create(
+        model="mantus", messages=HELLO, tools=[TOOL], tool_choice="required", max_tokens=5
+    )
+    assert done.choices[0].message.tool_calls is None
+    assert counted() == before + 1
+
+
 def test_echo_gives_the_models_own_log_probabilities(url: str, released):
     prompt = "It was a bright cold day"
     done = httpx.post(

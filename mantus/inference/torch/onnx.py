@@ -9,7 +9,7 @@ import queue
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ class OnnxEngine(Engine):
         options = {"session_options": {"intra_op_num_threads": threads or num_processors()}}
         config.overlay(json.dumps({"model": {"decoder": options}}))
         self._model = onnxruntime_genai.Model(config)
-        self._folder, self._guides = folder, Guides(folder, self.vocab_size)
+        self._folder, self._guides = folder, cast(Guides | None, None)
         self._ids: list[int] = []
         self._sequence = self._generator(self.max_context)
         self._inbox: queue.Queue[Request | None] = queue.Queue()
@@ -99,8 +99,11 @@ class OnnxEngine(Engine):
             return Token(
                 -1, 0.0, "refused", f"it needs {total} positions of KV cache, and there are {self.max_context}"
             )
+        guide = None
         try:
-            guide = self._guides.start(sampling.constraint) if sampling.constraint else None
+            if sampling.constraint is not None:
+                self._guides = self._guides or Guides(self._folder, self.vocab_size)
+                guide = self._guides.start(sampling.constraint)
         except ValueError as error:
             return Token(-1, 0.0, "refused", str(error).splitlines()[0])
         try:
