@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.serving.client import Plan, Speeds, middle, prompts
+from benchmarks.serving.peers import precision
 
 
 def main() -> None:
@@ -16,7 +17,7 @@ def main() -> None:
 
     folder, plan, threads = sys.argv[1], Plan(**json.loads(Path(sys.argv[2]).read_text())), int(sys.argv[3])
     torch.set_num_threads(threads)
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=precision()).eval()
 
     def seconds(batch: list[list[int]], tokens: int) -> float:
         ids = torch.tensor(batch)

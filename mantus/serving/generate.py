@@ -5,6 +5,7 @@ It knows the engine and the tokenizer, not HTTP or OpenAI's JSON.
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -56,6 +57,7 @@ class Generator:
     max_tokens: int = 0
     """Longest reply; 0: as long as the context."""
     in_flight: int = 0
+    _post: "_Post | None" = None
 
     @property
     def stop_ids(self) -> frozenset[int]:
@@ -128,12 +130,12 @@ class Generator:
     ) -> dict[int, tuple[Handle, "_Text", Watch]]:
         """Start all jobs; their tokens go to `arrived`, whose loop is the running one."""
         loop = asyncio.get_running_loop()
+        if self._post is None or self._post.loop is not loop:
+            self._post = _Post(loop)
+        send = self._post.send
 
         def deliverer(number: int) -> OnToken:
-            def deliver(token: Token) -> None:
-                loop.call_soon_threadsafe(arrived.put_nowait, (number, token))
-
-            return deliver
+            return lambda token: send(arrived, (number, token))
 
         return {
             number: (
@@ -150,6 +152,30 @@ def _raise(token: Token) -> None:
         raise ValueError(f"the engine refuses the request: {token.note}")
     if token.finish in ("error", "cancelled"):
         raise EngineFailed(token.note or "the server is shutting down")
+
+
+class _Post:
+    """From the engine's thread to the loop, which is woken once for all tokens of a step.
+
+    Woken for each, it takes the interpreter's lock from the engine between them, and the next step waits.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop, self._waking = loop, False
+        self._sent: deque[tuple[asyncio.Queue[tuple[int, Token]], tuple[int, Token]]] = deque()
+
+    def send(self, to: "asyncio.Queue[tuple[int, Token]]", token: tuple[int, Token]) -> None:
+        """Put a token into a queue of the loop's; called on the engine's thread."""
+        self._sent.append((to, token))
+        if not self._waking:
+            self._waking = True
+            self.loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        self._waking = False  # first: what is sent from here on wakes again
+        while self._sent:
+            to, token = self._sent.popleft()
+            to.put_nowait(token)
 
 
 class _Text:
