@@ -82,9 +82,8 @@ def test_a_call_that_is_cut_counts_as_invalid(client: openai.OpenAI, url: str):
         return sum(float(line.split()[-1]) for line in lines if 'outcome="invalid_json"' in line and "_total" in line)
 
     before = counted()
-    done = client.chat.completions.create(
-        model="mantus", messages=HELLO, tools=[TOOL], tool_choice="required", max_tokens=5
-    )
+    asked = {"messages": HELLO, "tools": [TOOL], "tool_choice": "required", "max_tokens": 16, "temperature": 0}
+    done = client.chat.completions.create(model="mantus", **asked)
     assert done.choices[0].message.tool_calls is None
     assert counted() == before + 1
 
