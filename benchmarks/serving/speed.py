@@ -218,7 +218,7 @@ def http_cost(folder: Path, log: Path) -> float:
         pairs = [(alone(number), asyncio.run(served(base, number))) for number in range(1, TURNS + 1)]
     engine.close()
     print(f"alone and served: {[tuple(map(round, pair)) for pair in pairs]}", file=sys.stderr, flush=True)
-    return 1 - statistics.median(rate for _, rate in pairs) / statistics.median(rate for rate, _ in pairs)
+    return 1 - statistics.median(with_server / without for without, with_server in pairs)
 
 
 def main() -> None:
