@@ -103,7 +103,7 @@ async def reply(client: httpx.AsyncClient, ids: list[int], tokens: int) -> tuple
             parts.append(part)
     whole = time.perf_counter() - start
     chunks = [json.loads(line[6:]) for line in b"".join(parts).splitlines() if line.startswith(b"data: {")]
-    counted = max((chunk.get("usage") or {}).get("completion_tokens", 0) for chunk in chunks)
+    counted = max(((chunk.get("usage") or {}).get("completion_tokens", 0) for chunk in chunks), default=0)
     if counted != tokens:
         raise RuntimeError(f"{counted} tokens came, {tokens} were asked for")
     return first, whole

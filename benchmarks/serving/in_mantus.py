@@ -7,7 +7,14 @@ import time
 from pathlib import Path
 
 from benchmarks.serving.client import Plan, Speeds, middle, prompts
-from mantus.inference.engine import Sampling, Token, open_engine
+from mantus.inference.engine import Engine, Sampling, Token, open_engine
+
+
+def rate(engine: Engine, batch: list[list[int]], tokens: int) -> float:
+    """Output tokens a second of a batch that arrives at once."""
+    start = time.perf_counter()
+    engine.complete(batch, Sampling(max_tokens=tokens, ignore_stop=True))
+    return len(batch) * tokens / (time.perf_counter() - start)
 
 
 def main() -> None:
@@ -29,11 +36,6 @@ def main() -> None:
         done.wait()
         return seen
 
-    def rate(batch: list[list[int]], tokens: int) -> float:
-        start = time.perf_counter()
-        engine.complete(batch, Sampling(max_tokens=tokens, ignore_stop=True))
-        return len(batch) * tokens / (time.perf_counter() - start)
-
     times(prompts(plan, 1, 16, 99)[0], 8)
     firsts = [times(ids, 1)[0] for ids in prompts(plan, plan.repeats, plan.prompt, 0)]
     num_in, num_out = plan.decode
@@ -42,7 +44,7 @@ def main() -> None:
     throughput = {}
     for streams in plan.streams:
         batches = [prompts(plan, streams, plan.load[0], 1000 * streams + repeat) for repeat in range(plan.repeats)]
-        throughput[str(streams)] = middle([rate(batch, plan.load[1]) for batch in batches])
+        throughput[str(streams)] = middle([rate(engine, batch, plan.load[1]) for batch in batches])
     print(Speeds(middle(firsts), middle(rates), throughput).as_json(), flush=True)
     time.sleep(2)  # its memory is read meanwhile
     engine.close()

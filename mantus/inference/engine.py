@@ -3,17 +3,16 @@
 It knows ids, sampling and constraints, not text or HTTP.
 """
 
+import queue
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from mantus.storage.sums import check_sums
 from mantus.text.grammar import Constraint
-
-ENGINES = ("openvino", "torch", "onnx")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +101,17 @@ class Engine(ABC):
     def submit(self, prompt: Sequence[int], sampling: Sampling, on_token: OnToken) -> Handle:
         """Start a request; `on_token` is called on the engine's thread."""
 
-    @abstractmethod
     def score(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
         """For each prompt the log probability of its tokens from the second on, each given those before it."""
+        return [[scored.logprob for scored in self.prompt_scores(prompt, 0)] for prompt in prompts]
 
     @abstractmethod
     def prompt_scores(self, prompt: Sequence[int], top: int) -> list[Scored]:
         """The prompt's tokens from the second on, each with the `top` most likely in its place, likeliest first."""
+
+    @abstractmethod
+    def logprobs(self, window: Sequence[int]) -> Any:
+        """Log probabilities [T, V] (float32) of what follows each token of a window, which goes through at once."""
 
     @abstractmethod
     def stats(self) -> EngineStats:
@@ -136,6 +139,36 @@ class Engine(ABC):
         for _ in prompts:
             done.acquire()
         return replies
+
+
+Asked = TypeVar("Asked", bound=Request)
+
+
+class ThreadedEngine(Engine, Generic[Asked]):
+    """An engine whose model belongs to one thread, which everything else talks to through an inbox."""
+
+    kind: type[Asked]
+
+    def _start(self) -> None:
+        """Start the thread; the last thing that a constructor does."""
+        self._inbox: queue.Queue[Asked | None] = queue.Queue()
+        self._thread = threading.Thread(target=self._work, daemon=True, name="engine")
+        self._thread.start()
+
+    @abstractmethod
+    def _work(self) -> None:
+        """Take requests from the inbox until None comes."""
+
+    def submit(self, prompt: Sequence[int], sampling: Sampling, on_token: OnToken) -> Asked:
+        """Start a request."""
+        request = self.kind(list(prompt), sampling, on_token)
+        self._inbox.put(request)
+        return request
+
+    def close(self) -> None:
+        """End the thread."""
+        self._inbox.put(None)
+        self._thread.join(timeout=30)
 
 
 def in_common(first: Sequence[int], second: Sequence[int]) -> int:

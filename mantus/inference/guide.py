@@ -4,6 +4,7 @@ It knows tokens' bytes and grammars, not models.
 """
 
 import re
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,19 @@ from mantus.text.tokenizer import CONTROL_TOKENS, Tokenizer
 
 
 class Guides:
-    """Makes the masks of one vocabulary."""
+    """Makes the masks of one vocabulary, which is read at the first constraint: not every model's is ours."""
 
     def __init__(self, folder: Path, vocab_size: int) -> None:
+        self._folder, self._vocab_size = folder, vocab_size
+
+    @cached_property
+    def _tokenizer(self) -> Any:
         import llguidance
 
-        vocabulary = _Vocabulary(Tokenizer.load(folder), vocab_size)
-        self._tokenizer = llguidance.LLTokenizer(
-            llguidance.TokenizerWrapper(vocabulary), n_vocab=vocab_size, eos_token=vocabulary.ends
+        vocabulary = _Vocabulary(Tokenizer.load(self._folder), self._vocab_size)
+        return llguidance.LLTokenizer(
+            llguidance.TokenizerWrapper(vocabulary), n_vocab=self._vocab_size, eos_token=vocabulary.ends
         )
-        self._vocab_size = vocab_size
 
     def start(self, constraint: Constraint) -> "Guide":
         """A guide for one reply. ValueError when the grammar cannot be compiled."""

@@ -4,7 +4,7 @@ It knows the exported model's inputs, not requests. The prompt goes through in s
 with it: a stretch's logits are STRETCH x vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,7 @@ class PromptLogits:
     def scores(self, prompt: Sequence[int], top: int) -> list[Scored]:
         """See `Engine.prompt_scores`."""
         self._request.reset_state()
-        found: list[Scored] = []
-        for start in range(0, len(prompt) - 1, STRETCH):
-            ids = prompt[start : start + STRETCH]
-            logits_TV = self._step(ids, start)
-            following = prompt[start + 1 : start + 1 + len(ids)]
-            found += score_rows(logits_TV[: len(following)], following, top)
-        return found
+        return score_stretches(prompt, top, self._step)
 
     def logprobs(self, window: Sequence[int]) -> Any:
         """Log probabilities [T, V] of what follows each token of a window, which goes through at once."""
@@ -52,6 +46,16 @@ class PromptLogits:
         }
         self._request.infer({name: value for name, value in given.items() if name in self._inputs})
         return self._request.get_tensor("logits").data[0]
+
+
+def score_stretches(prompt: Sequence[int], top: int, logits: Callable[[Sequence[int], int], Any]) -> list[Scored]:
+    """See `Engine.prompt_scores`. logits(ids, where they start) -> [T, V] after each, of any float type."""
+    found: list[Scored] = []
+    for start in range(0, len(prompt) - 1, STRETCH):
+        ids = prompt[start : start + STRETCH]
+        following = prompt[start + 1 : start + 1 + len(ids)]
+        found += score_rows(logits(ids, start)[: len(following)], following, top)
+    return found
 
 
 def log_softmax(logits_TV: Any) -> Any:

@@ -4,7 +4,6 @@ One thread owns the pipeline and steps it; everything else talks to that thread 
 """
 
 import json
-import queue
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mantus.inference.engine import Engine, EngineStats, OnToken, Request, Sampling, Scored, Token
+from mantus.inference.engine import EngineStats, Request, Sampling, Scored, ThreadedEngine, Token
 from mantus.processes import num_processors
 from mantus.text.calls import OPEN
 from mantus.text.grammar import Constraint
@@ -40,8 +39,10 @@ class _Request(Request):
     begun: bool = False
 
 
-class OpenVINOEngine(Engine):
+class OpenVINOEngine(ThreadedEngine[_Request]):
     """See `Engine`."""
+
+    kind = _Request
 
     def __init__(self, folder: Path, threads: int = 0, cache_gib: float = 0.5) -> None:
         config = json.loads((folder / "config.json").read_text())
@@ -53,19 +54,11 @@ class OpenVINOEngine(Engine):
         self._scorer: Any = None
         self._logits: Any = None
         self._scorer_lock = threading.Lock()
-        self._inbox: queue.Queue[_Request | None] = queue.Queue()
         self._active: list[_Request] = []
         self._number = 0
         self._grammars: set[int] = set()
         self._scheduled, self._cache_usage = 0, 0.0
-        self._thread = threading.Thread(target=self._work, daemon=True, name="engine")
-        self._thread.start()
-
-    def submit(self, prompt: Sequence[int], sampling: Sampling, on_token: OnToken) -> _Request:
-        """Start a request."""
-        request = _Request(prompt, sampling, on_token)
-        self._inbox.put(request)
-        return request
+        self._start()
 
     def score(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
         """Log probabilities of prompt tokens, through a second pipeline over the same model.
@@ -92,23 +85,26 @@ class OpenVINOEngine(Engine):
 
     def prompt_scores(self, prompt: Sequence[int], top: int) -> list[Scored]:
         """Through the compiled model itself: the pipeline reports one alternative of a prompt's token at most."""
+        with self._scorer_lock:
+            scored: list[Scored] = self._prompt_logits().scores(prompt, top)
+            return scored
+
+    def logprobs(self, window: Sequence[int]) -> Any:
+        """As `prompt_scores`: the same plugin with the same settings over the same file."""
+        with self._scorer_lock:
+            return self._prompt_logits().logprobs(window)
+
+    def _prompt_logits(self) -> Any:
         from mantus.inference.logits import PromptLogits
 
-        with self._scorer_lock:
-            self._logits = self._logits or PromptLogits(self._folder, properties(self._folder, self._threads))
-            scored: list[Scored] = self._logits.scores(prompt, top)
-            return scored
+        self._logits = self._logits or PromptLogits(self._folder, properties(self._folder, self._threads))
+        return self._logits
 
     def stats(self) -> EngineStats:
         """Running and waiting requests, share of the KV cache in use."""
         active = len(self._active)
         running = min(active, self._scheduled)
         return EngineStats(running, active - running + self._inbox.qsize(), self._cache_usage)
-
-    def close(self) -> None:
-        """End the thread."""
-        self._inbox.put(None)
-        self._thread.join(timeout=30)
 
     def _open(self, prefix_caching: bool) -> Any:
         import openvino_genai

@@ -14,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from mantus.inference.engine import Engine, Sampling, open_engine
-from mantus.inference.logits import PromptLogits
-from mantus.inference.openvino import properties
-from mantus.processes import num_processors
 
 EVERY = 8
 """Whole distributions, and most likely tokens, are compared at every 8th position; perplexity takes all."""
 CALL_TOKENS = 48
 """A call's name comes within so many tokens."""
+
+ENGINES = {"openvino-int8": "OpenVINO", "onnx-int8": "onnxruntime-genai"}
+"""What our own engines read, and what runs it."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -172,10 +172,15 @@ class TorchSpeaker:
 
 
 class EngineSpeaker:
-    """A variant in the engine that serves it; distributions, which not every engine gives away, by `logprobs`."""
+    """A variant in the engine that serves it."""
 
-    def __init__(self, name: str, served: Engine, logprobs: Callable[[Sequence[int]], Floats]) -> None:
-        self.engine, self.logprobs, self._served = name, logprobs, served
+    def __init__(self, name: str, served: Engine) -> None:
+        self.engine, self._served = name, served
+
+    def logprobs(self, window: Sequence[int]) -> Floats:
+        """See Speaker."""
+        found: Floats = self._served.logprobs(window)
+        return found
 
     def scores(self, windows: Sequence[Sequence[int]]) -> list[list[float]]:
         """See Speaker."""
@@ -204,10 +209,10 @@ def torch_model(folder: Path, dtype: str = "float32") -> Any:
 @contextmanager
 def open_speaker(variant: str, folder: Path) -> Iterator[Speaker]:
     """The written variant in the engine that runs it; vLLM is none of ours, so its arithmetic is emulated."""
-    if variant in ("openvino-int8", "onnx-int8"):
+    if variant in ENGINES:
         engine = open_engine(folder)
         try:
-            yield _served(folder, engine)
+            yield EngineSpeaker(ENGINES[variant], engine)
         finally:
             engine.close()
     elif variant == "vllm-int8":
@@ -216,13 +221,3 @@ def open_speaker(variant: str, folder: Path) -> Iterator[Speaker]:
         yield TorchSpeaker(load_emulated(folder), "emulation of vLLM's int8 kernel")
     else:
         yield TorchSpeaker(torch_model(folder, "bfloat16"), "transformers, bf16")
-
-
-def _served(folder: Path, engine: Engine) -> EngineSpeaker:
-    """OpenVINO's distributions come from the same plugin with the same settings over the same file."""
-    if (folder / "genai_config.json").is_file():
-        from mantus.inference.torch.onnx import OnnxEngine
-
-        assert isinstance(engine, OnnxEngine)
-        return EngineSpeaker("onnxruntime-genai", engine, engine.logprobs)
-    return EngineSpeaker("OpenVINO", engine, PromptLogits(folder, properties(folder, num_processors())).logprobs)

@@ -95,6 +95,10 @@ def test_scores_of_prompts(engine: Engine, release: Path, prompt: list[int]):
     agreed = [one.top[0][0] == int(logprobs[at].argmax()) for at, one in enumerate(scored)]
     assert sum(agreed) / len(agreed) > 0.95
     assert all(len(one.top) == 3 and one.top[0][1] >= one.top[1][1] >= one.top[2][1] for one in scored)
+    whole_TV = engine.logprobs(prompt)
+    assert [float(whole_TV[at, token]) for at, token in enumerate(prompt[1:])] == pytest.approx(
+        [one.logprob for one in engine.prompt_scores(prompt, 0)], abs=0.1
+    )
     assert engine.score([prompt])[0] == pytest.approx([one.logprob for one in engine.prompt_scores(prompt, 0)], abs=0.1)
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,39 @@ PROGRAM = shutil.which("prometheus")
 needed = pytest.mark.skipif(PROGRAM is None, reason="no prometheus here: apt-get install prometheus")
 CHAT = {"messages": [{"role": "user", "content": "It was"}], "max_tokens": 8, "temperature": 0}
 CALL = {**CHAT, "tools": [TOOL], "tool_choice": "required", "max_tokens": 400}
+
+
+TRAINING = """
+import sys, time
+from pathlib import Path
+from mantus.training.trackers import Trackers
+
+row = {"loss": 2.0, "grad_norm": 1.0, "learning_rate": 1e-3, "step_seconds": 0.5, "data_wait_seconds": 0.1, "mfu": 0.2}
+with Trackers(Path(sys.argv[1]), int(sys.argv[2])) as trackers:
+    for step in range(100_000):
+        while (fault := Path(sys.argv[3]).read_text()) == "stalled":
+            time.sleep(0.1)
+        more = {"loss": 9.0, "grad_norm": 50.0} if fault == "jump" else {"data_wait_seconds": 0.4} if fault else {}
+        trackers.log(step, row | more, 1000)
+        time.sleep(2.0 if fault == "slow" else 0.2)
+"""
+"""Logs until it is ended: folder, port, and a file that says what it does wrong."""
+
+
+def jobs(server: str, training: int) -> list[dict[str, Any]]:
+    """What the operator makes of the chart's pod monitors: the same labels, here by hand."""
+    served = {"namespace": "mantus", "pod": "served-0", "inferenceservice": "mantus"}
+    trained = {"namespace": "mantus", "pod": "trained-0", "run": "nano", "phase": "pretrain"}
+    return [
+        {"job_name": "serving", "static_configs": [{"targets": [server], "labels": served}]},
+        {"job_name": "training", "static_configs": [{"targets": [f"127.0.0.1:{training}"], "labels": trained}]},
+    ]
+
+
+def tracker(folder: Path, port: int) -> list[str]:
+    """The words that start TRAINING; what it does wrong stands in `folder`/training, at first nothing."""
+    (folder / "training").write_text("")
+    return [sys.executable, "-c", TRAINING, str(folder / "trackers"), str(port), str(folder / "training")]
 
 
 @contextmanager

@@ -22,28 +22,13 @@ from mantus.processes import start_child, stop_child
 from mantus.serving.local import free_port
 from mantus.storage import fetch
 from tests.manifests import prometheus as debians
-from tests.manifests.prometheus import CALL, CHAT, ask
+from tests.manifests.prometheus import CALL, CHAT, ask, jobs
 from tests.manifests.queries import groups
-from tests.manifests.test_prometheus import jobs
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), debians.needed]
 
 FIRES_S = 90
-TRAINING = """
-import sys, time
-from pathlib import Path
-from mantus.training.trackers import Trackers
-
-row = {"loss": 2.0, "grad_norm": 1.0, "learning_rate": 1e-3, "step_seconds": 0.5, "data_wait_seconds": 0.1, "mfu": 0.2}
-with Trackers(Path(sys.argv[1]), int(sys.argv[2])) as trackers:
-    for step in range(100_000):
-        while (fault := Path(sys.argv[3]).read_text()) == "stalled":
-            time.sleep(0.1)
-        more = {"loss": 9.0, "grad_norm": 50.0} if fault == "jump" else {"data_wait_seconds": 0.4} if fault else {}
-        trackers.log(step, row | more, 1000)
-        time.sleep(2.0 if fault == "slow" else 0.2)
-"""
 
 
 @dataclass
@@ -101,15 +86,13 @@ def rules() -> list[dict[str, Any]]:
 def watched(released, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     folder = tmp_path_factory.mktemp("alerts")
     faults = {name: folder / name for name in ("serving", "training")}
-    for path in faults.values():
-        path.write_text("")
+    faults["serving"].write_text("")
     port, training = free_port(), free_port()
     words = ["-m", "tests.manifests.faulty", str(faults["serving"]), "--model_dir", str(fetch(released.uri))]
     words += ["--host=127.0.0.1", f"--http_port={port}", "--cache_gib=0.001", "--max_waiting=64", "--drain_seconds=1"]
     with (folder / "log").open("wb") as log:
         server = start_child([sys.executable, *words], stdout=log, stderr=log)
-        tracker = [sys.executable, "-c", TRAINING, str(folder / "trackers"), str(training), str(faults["training"])]
-        children = [server, start_child(tracker)]
+        children = [server, start_child(debians.tracker(folder, training))]
     url = f"http://127.0.0.1:{port}"
     try:
         assert wait_for(lambda: debians.answers_at(f"{url}/health"), 120), (folder / "log").read_text()

@@ -1,8 +1,6 @@
 """Debian's Prometheus scrapes a real server and a real tracker; every query of rules and dashboards returns data."""
 
-import sys
 from collections.abc import Iterator
-from typing import Any
 
 import httpx
 import pytest
@@ -10,32 +8,10 @@ import pytest
 from mantus.processes import start_child, stop_child
 from mantus.serving.local import free_port
 from tests.manifests import prometheus as debians
-from tests.manifests.prometheus import ask, watched, work
+from tests.manifests.prometheus import ask, jobs, watched, work
 from tests.manifests.queries import Query, groups, queries
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), debians.needed]
-
-TRAINING = """
-import sys, time
-from pathlib import Path
-from mantus.training.trackers import Trackers
-
-row = {"loss": 2.0, "grad_norm": 1.0, "learning_rate": 1e-3, "step_seconds": 0.5, "data_wait_seconds": 0.1, "mfu": 0.2}
-with Trackers(Path(sys.argv[1]), int(sys.argv[2])) as trackers:
-    for step in range(10_000):
-        trackers.log(step, row, 1000)
-        time.sleep(0.2)
-"""
-
-
-def jobs(server: str, training: int) -> list[dict[str, Any]]:
-    """What the operator makes of the chart's pod monitors: the same labels, here by hand."""
-    served = {"namespace": "mantus", "pod": "served-0", "inferenceservice": "mantus"}
-    trained = {"namespace": "mantus", "pod": "trained-0", "run": "nano", "phase": "pretrain"}
-    return [
-        {"job_name": "serving", "static_configs": [{"targets": [server], "labels": served}]},
-        {"job_name": "training", "static_configs": [{"targets": [f"127.0.0.1:{training}"], "labels": trained}]},
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +19,7 @@ def prometheus(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[h
     """Prometheus with the chart's rules over a server that works and a training that goes on."""
     folder, training = tmp_path_factory.mktemp("prometheus"), free_port()
     server = httpx.URL(url).netloc.decode()
-    tracker = start_child([sys.executable, "-c", TRAINING, str(folder / "trackers"), str(training)])
+    tracker = start_child(debians.tracker(folder, training))
     try:
         with debians.prometheus(folder, jobs(server, training)) as client:
             work(f"http://{server}")

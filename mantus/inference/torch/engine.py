@@ -4,18 +4,17 @@ One thread owns the model and steps it; everything else talks to that thread thr
 not how a token is chosen (choose.py) or what a layer computes (decode.py).
 """
 
-import queue
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import torch
 
-from mantus.inference.engine import Engine, EngineStats, OnToken, Request, Sampling, Scored, Token
+from mantus.inference.engine import EngineStats, Request, Scored, ThreadedEngine, Token
 from mantus.inference.guide import Guides
-from mantus.inference.logits import STRETCH, score_rows
+from mantus.inference.logits import log_softmax, score_stretches
 from mantus.inference.torch.choose import Chooser
 from mantus.inference.torch.decode import Cache, Decoding
 from mantus.model.hf import load_model
@@ -41,8 +40,10 @@ class _Request(Request):
         return len(self.prompt) + self.sampling.max_tokens
 
 
-class TorchEngine(Engine):
+class TorchEngine(ThreadedEngine[_Request]):
     """See `Engine`."""
+
+    kind = _Request
 
     def __init__(self, folder: Path, threads: int = 0, cache_gib: float = 0.5) -> None:
         torch.set_num_threads(threads or num_processors())
@@ -52,46 +53,32 @@ class TorchEngine(Engine):
         self._decoding = Decoding(model.to(torch.bfloat16 if large and native else torch.float32))
         self.max_context, self.vocab_size = model.config.max_position, model.config.vocab_size
         self._capacity = int(cache_gib * (1 << 30)) // self._decoding.bytes_per_position
-        self._folder, self._guides = folder, cast(Guides | None, None)
-        self._inbox: queue.Queue[_Request | None] = queue.Queue()
+        self._guides = Guides(folder, self.vocab_size)
         self._waiting: list[_Request] = []
         self._active: list[_Request] = []
         self._kept: list[Cache] = []
         self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._work, daemon=True, name="engine")
-        self._thread.start()
-
-    def submit(self, prompt: Sequence[int], sampling: Sampling, on_token: OnToken) -> _Request:
-        """Start a request."""
-        request = _Request(list(prompt), sampling, on_token)
-        self._inbox.put(request)
-        return request
-
-    def score(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
-        """Log probabilities of prompt tokens."""
-        return [[scored.logprob for scored in self.prompt_scores(prompt, 0)] for prompt in prompts]
+        self._start()
 
     def prompt_scores(self, prompt: Sequence[int], top: int) -> list[Scored]:
         """In stretches through a cache of its own."""
-        cache, found = self._decoding.new_cache(), []
+        cache = self._decoding.new_cache()
         with self._lock:
-            for start in range(0, len(prompt) - 1, STRETCH):
-                ids = list(prompt[start : start + STRETCH])
-                logits_TV = self._decoding.logits([cache], [ids], every=True)
-                following = prompt[start + 1 : start + 1 + len(ids)]
-                found += score_rows(logits_TV[: len(following)].float().numpy(), following, top)
-        return found
+            return score_stretches(prompt, top, lambda ids, _: self._every(cache, ids))
+
+    def logprobs(self, window: Sequence[int]) -> Any:
+        """Through a cache of its own."""
+        with self._lock:
+            return log_softmax(self._every(self._decoding.new_cache(), window))
+
+    def _every(self, cache: Cache, ids: Sequence[int]) -> Any:
+        return self._decoding.logits([cache], [list(ids)], every=True).float().numpy()
 
     def stats(self) -> EngineStats:
         """Running and waiting requests, share of the KV cache in use."""
         used = sum(request.reserved for request in self._active)
         waiting = len(self._waiting) + self._inbox.qsize()
         return EngineStats(len(self._active), waiting, min(1.0, used / max(1, self._capacity)))
-
-    def close(self) -> None:
-        """End the thread."""
-        self._inbox.put(None)
-        self._thread.join(timeout=30)
 
     def _work(self) -> None:
         """Admit requests, step, until told to end or broken."""
@@ -135,7 +122,6 @@ class TorchEngine(Engine):
     def _begin(self, request: _Request) -> bool:
         guide = None
         if request.sampling.constraint is not None:
-            self._guides = self._guides or Guides(self._folder, self.vocab_size)
             try:
                 guide = self._guides.start(request.sampling.constraint)
             except ValueError as error:

@@ -5,24 +5,24 @@ the model here, and tokens are chosen as the torch engine chooses them (choose.p
 """
 
 import json
-import queue
-import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 
-from mantus.inference.engine import Engine, EngineStats, OnToken, Request, Sampling, Scored, Token, in_common
+from mantus.inference.engine import EngineStats, Request, Scored, ThreadedEngine, Token, in_common
 from mantus.inference.guide import Guides
-from mantus.inference.logits import STRETCH, log_softmax, score_rows
+from mantus.inference.logits import STRETCH, log_softmax, score_stretches
 from mantus.inference.torch.choose import Chooser
 from mantus.processes import num_processors
 
 
-class OnnxEngine(Engine):
+class OnnxEngine(ThreadedEngine[Request]):
     """See `Engine`."""
+
+    kind = Request
 
     def __init__(self, folder: Path, threads: int = 0, cache_gib: float = 0.5) -> None:
         import onnxruntime_genai
@@ -35,35 +35,19 @@ class OnnxEngine(Engine):
         options = {"session_options": {"intra_op_num_threads": threads or num_processors()}}
         config.overlay(json.dumps({"model": {"decoder": options}}))
         self._model = onnxruntime_genai.Model(config)
-        self._folder, self._guides = folder, cast(Guides | None, None)
+        self._guides = Guides(folder, self.vocab_size)
         self._ids: list[int] = []
         self._sequence = self._generator(self.max_context)
-        self._inbox: queue.Queue[Request | None] = queue.Queue()
         self._running = self._ended = False
-        self._thread = threading.Thread(target=self._work, daemon=True, name="engine")
-        self._thread.start()
-
-    def submit(self, prompt: Sequence[int], sampling: Sampling, on_token: OnToken) -> Request:
-        """Start a request."""
-        request = Request(list(prompt), sampling, on_token)
-        self._inbox.put(request)
-        return request
-
-    def score(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
-        """Log probabilities of prompt tokens."""
-        return [[scored.logprob for scored in self.prompt_scores(prompt, 0)] for prompt in prompts]
+        self._start()
 
     def prompt_scores(self, prompt: Sequence[int], top: int) -> list[Scored]:
         """In stretches through a sequence of its own."""
-        sequence, found = self._generator(len(prompt)), []
-        for start in range(0, len(prompt) - 1, STRETCH):
-            ids = prompt[start : start + STRETCH]
-            following = prompt[start + 1 : start + 1 + len(ids)]
-            found += score_rows(_logits(sequence, ids)[: len(following)], following, top)
-        return found
+        sequence = self._generator(len(prompt))
+        return score_stretches(prompt, top, lambda ids, _: _logits(sequence, ids))
 
     def logprobs(self, window: Sequence[int]) -> Any:
-        """Log probabilities [T, V] of what follows each token of a window, which goes through at once."""
+        """Through a sequence of its own."""
         return log_softmax(_logits(self._generator(len(window)), window))
 
     def stats(self) -> EngineStats:
@@ -71,10 +55,9 @@ class OnnxEngine(Engine):
         return EngineStats(int(self._running), self._inbox.qsize(), len(self._ids) / self.max_context)
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread, and the reply that it is making."""
         self._ended = True
-        self._inbox.put(None)
-        self._thread.join(timeout=30)
+        super().close()
 
     def _generator(self, positions: int) -> Any:
         parameters = self._library.GeneratorParams(self._model)
@@ -102,7 +85,6 @@ class OnnxEngine(Engine):
         guide = None
         try:
             if sampling.constraint is not None:
-                self._guides = self._guides or Guides(self._folder, self.vocab_size)
                 guide = self._guides.start(sampling.constraint)
         except ValueError as error:
             return Token(-1, 0.0, "refused", str(error).splitlines()[0])

@@ -83,9 +83,9 @@ class Watch:
                 kind, line = self._crash(pod)
             if line:
                 yield kind, line
-        failure = (stored.get("status") or {}).get("modelStatus", {}).get("lastFailureInfo") or {}
         if pods:
             return
+        failure = (stored.get("status") or {}).get("modelStatus", {}).get("lastFailureInfo") or {}
         if failure.get("reason") in NO_RUNTIME:
             said = _short(failure.get("message"))
             yield "create", f"{self.name}: KServe has no runtime {self.config.runtime!r}: {said}"
