@@ -302,8 +302,10 @@ def _explain(where: str, error: BaseException, endpoint: str) -> OSError:
 
     if isinstance(error, ClientError):
         code = error.response.get("Error", {}).get("Code", "")
-        if code in ("NoSuchKey", "404", "NotFound"):
+        if code == "NoSuchKey" or (code == "404" and error.operation_name == "HeadObject"):
             return FileNotFoundError(f"{where}: no such object")
+        if code == "404":  # S3 itself says what is missing, except to HEAD; a gateway on the way does not know
+            return StoreError(f"{where}: {endpoint} answered 404, but not as S3 does; is that the store's address?")
         if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500:
             return StoreError(f"{where}: {endpoint} failed ({code}); is its disk full?")
         return StoreError(f"{where}: {endpoint} refused ({code}); check bucket and credentials")
