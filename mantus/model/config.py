@@ -112,11 +112,12 @@ def count_params(config: ModelConfig) -> int:
     return matmul_params(config) + embedding + norms
 
 
-def flops_per_token(config: ModelConfig, seq_len: int) -> float:
+def flops_per_token(config: ModelConfig, seq_len: int, frozen: bool = False) -> float:
     """Training FLOPs of one token in causal sequences of `seq_len`: forward and backward, nothing recomputed.
 
     A weight costs 2 FLOPs forward and 4 backward; scores and mixing cost 4 per head element and visible position
-    forward, over half of the positions on average, and twice that backward.
+    forward, over half of the positions on average, and twice that backward. `frozen` weights, beside which only
+    adapters learn, have no gradients of their own: 2 FLOPs backward.
     """
     attention = config.num_layers * config.num_heads * config.head_dim * seq_len / 2
-    return 6.0 * matmul_params(config) + 12.0 * attention
+    return (4.0 if frozen else 6.0) * matmul_params(config) + 12.0 * attention

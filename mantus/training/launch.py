@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,8 @@ def train(job: dict[str, Any], scratch: Path, processes: int) -> None:
     log = scratch / "errors.log"
     environment = child_environment(max(1, num_processors() // here), TORCH_CPP_LOG_LEVEL="ERROR")
     child = start_child(command, env=environment, stderr=subprocess.PIPE, text=True, errors="replace")
-    previous = _forward_sigterm(child)
+    asked = threading.Event()
+    previous = _forward_sigterm(child, asked)
     try:
         _relay(child.stderr, log, "" if one_of_many else f"{job['what']}: ")
         code = child.wait()
@@ -50,7 +52,7 @@ def train(job: dict[str, Any], scratch: Path, processes: int) -> None:
         stop_child(child)
         signal.signal(signal.SIGTERM, previous)
     if code:
-        raise _failure(scratch, log, code, one_of_many)
+        raise _failure(scratch, log, code, asked.is_set(), one_of_many)
 
 
 def _relay(stream: Any, log: Path, start: str) -> None:
@@ -62,23 +64,30 @@ def _relay(stream: Any, log: Path, start: str) -> None:
                 print(line, end="", file=sys.stderr, flush=True)
 
 
-def _forward_sigterm(child: Any) -> Any:
+def _forward_sigterm(child: Any, asked: threading.Event) -> Any:
     """SIGTERM to this process becomes SIGTERM to the training processes; only the main thread may say so."""
+
+    def forward(*_: object) -> None:
+        asked.set()
+        child.send_signal(signal.SIGTERM)
+
     try:
-        return signal.signal(signal.SIGTERM, lambda *_: child.send_signal(signal.SIGTERM))
+        return signal.signal(signal.SIGTERM, forward)
     except ValueError:
         return signal.SIG_DFL
 
 
-def _failure(scratch: Path, log: Path, code: int, one_of_many: bool) -> RuntimeError:
+def _failure(scratch: Path, log: Path, code: int, asked: bool, one_of_many: bool) -> RuntimeError:
     """Why training failed: what its processes left, else the last error that they wrote."""
     told = [json.loads(path.read_text()) for path in sorted(scratch.glob(f"{FAILED}*.json"))]
     final = [item for item in told if not item["again"]]
     if final:
         return RuntimeError(f"training failed (rank {final[0]['rank']}): {final[0]['error']}")
-    if told or one_of_many:  # a machine that vanished leaves nothing
-        error = told[0]["error"] if told else f"its processes died (exit {code})"
-        return InterruptedTraining(f"training was interrupted: {error}; run again to go on")
+    if asked or told or one_of_many:  # a machine that vanished leaves nothing
+        died = told[0]["error"] if told else f"its processes died (exit {code})"
+        return InterruptedTraining(
+            f"training was interrupted: {'asked to stop' if asked else died}; run again to go on"
+        )
     return RuntimeError(_reason(log.read_text(errors="replace"), code))
 
 

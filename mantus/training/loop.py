@@ -75,6 +75,8 @@ class Loop:
     """FLOP/s that one process can reach (see speed.py)."""
     tensor: int = 1
     """Processes that work on the same rows, each with a share of the matrices."""
+    frozen: bool = False
+    """Only adapters learn."""
     history: list[dict[str, Any]] = field(default_factory=list)
     recent: list[list[float]] = field(default_factory=list)
     """[loss, gradient norm] of the last steps that were taken."""
@@ -133,7 +135,7 @@ class Loop:
         seconds = time.monotonic() - begin
         tokens = int(total(float(whole[0].numel()), self.world)) // self.tensor
         self.speeds.append(tokens / seconds)
-        mfu = tokens * flops_per_token(self.model, whole[0].shape[1]) / (seconds * self.peak * self.world)
+        mfu = tokens * flops_per_token(self.model, whole[0].shape[1], self.frozen) / (seconds * self.peak * self.world)
         speed = f"{tokens / seconds:,.0f} tokens/s  {mfu:.0%} MFU  {waited / seconds:.0%} waiting for data"
         bar.advance(1, f"loss {mean:.3f}  {speed}  {peak_memory() / 2**30:.1f} GiB")
         self._record(step, mean, norm, share, valid / self.tensor)

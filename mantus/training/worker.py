@@ -74,7 +74,8 @@ def train(job: dict[str, Any], rank: int, world: int) -> None:
     checkpoints = Checkpoints(Path(job["scratch"]) / "checkpoints", 2, store, f"checkpoint/{job['key']}")
     peak = peak_flops(dtype_of(config["dtype"]))
     tensor = config["tensor"] if world > 1 else 1
-    loop = Loop(strategy, model.config, plan, objective, checkpoints, rank, world, job["key"], peak, tensor)
+    frozen = bool(config.get("lora_rank"))
+    loop = Loop(strategy, model.config, plan, objective, checkpoints, rank, world, job["key"], peak, tensor, frozen)
     if rank == 0:
         services = open_services(config, job["what"], job["key"])
         with Trackers(Path(job["scratch"]) / "trackers", config["metrics_port"], services) as trackers:

@@ -3,16 +3,19 @@
 import json
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
+from torch.utils.flop_counter import FlopCounterMode
 
 from mantus.data.conversations.tooldata import ToolDataConfig
 from mantus.data.conversations.tooldata import run as make_tooldata
-from mantus.model.config import resolve_size
+from mantus.model.config import flops_per_token, resolve_size
 from mantus.model.hf import load_model
 from mantus.model.transformer import Transformer, init_weights
 from mantus.storage import fetch
 from mantus.training.objectives.lora import adapt, merged
+from mantus.training.objectives.loss import NextToken
 from mantus.training.sft import SftConfig, run
 
 
@@ -30,6 +33,18 @@ def test_at_first_nothing_changes_and_only_adapters_are_trained():
     trained = {name for name, weight in adapted.named_parameters() if weight.requires_grad}
     assert len(trained) == 2 * 7 * 2
     assert all(name.endswith(("lora_A", "lora_B")) for name in trained)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_work_of_a_token_is_what_torch_counts(rank: int):
+    shape = resolve_size("nano", 320)
+    model = Transformer(shape)
+    if rank:
+        adapt(model, rank, 8.0, seed=1)
+    ids = torch.arange(128).view(2, 64)
+    with FlopCounterMode(display=False) as counted:
+        NextToken(model, torch.float32)(ids, ids).backward()
+    assert counted.get_total_flops() == pytest.approx(128 * flops_per_token(shape, 64, bool(rank)), rel=0.06)
 
 
 def test_folded_in_they_give_the_same_logits():

@@ -47,7 +47,8 @@ def newest_step() -> int:
 def begin(config: PretrainConfig) -> subprocess.Popen[bytes]:
     """A process that trains."""
     program = "import sys; from mantus.training.pretrain import *; run(PretrainConfig.model_validate_json(sys.argv[1]))"
-    return subprocess.Popen([sys.executable, "-c", program, config.model_dump_json()], env={**os.environ})
+    command = [sys.executable, "-c", program, config.model_dump_json()]
+    return subprocess.Popen(command, env={**os.environ}, stderr=subprocess.PIPE, start_new_session=True)
 
 
 def wait_for_step(step: int, child: subprocess.Popen[bytes]) -> None:
@@ -79,6 +80,16 @@ def test_killed_and_resumed_the_weights_are_the_same(kills: int, inputs, tmp_pat
     assert not again.cached
     assert {f.path: f.sha256 for f in again.files} == {f.path: f.sha256 for f in whole.files}
     assert losses(again.uri) == losses(whole.uri)
+
+
+def test_a_terminal_that_ends_all_its_processes_is_told_to_run_again(inputs, tmp_path: Path):
+    child = begin(PretrainConfig(**{**inputs, "store": tmp_path.as_uri()}, **{**SMALL, "steps": 10_000}))
+    wait_for_step(5, child)
+    for _ in range(3):  # each process is asked by itself, and torchrun is asked again while it waits for its workers
+        os.killpg(child.pid, signal.SIGTERM)
+        time.sleep(0.05)
+    _, said = child.communicate(timeout=60)
+    assert said.decode().splitlines()[-1].endswith("training was interrupted: asked to stop; run again to go on")
 
 
 @pytest.mark.slow
