@@ -269,3 +269,18 @@ def test_a_third_is_told_how_to_call(tmp_path: Path):
     found = rows(fetch(run(ToolDataConfig(store=tmp_path.as_uri(), system="Call tools.", **sizes)).uri), "train")
     told = [row for row in found if row["messages"][0] == {"role": "system", "content": "Call tools."}]
     assert 20 < len(told) < 60
+
+
+def test_weights_of_kinds_can_be_changed_and_wrong_ones_are_named(tmp_path: Path):
+    config = {"store": tmp_path.as_uri(), "rows": 10, "heldout_rows": 2, "unseen_rows": 0, "made_tools": 40}
+    only = {kind: 0 for kind in MIX} | {"irrelevance": 1}
+    made = run(ToolDataConfig(**config, schema_rows=20, kinds=only))
+    rows = [json.loads(line) for line in (fetch(made.uri) / "train.jsonl").read_text().splitlines()]
+    assert sum(row["category"] == "irrelevance" for row in rows) >= 20
+    for wrong, told in (
+        ({"irelevance": 3}, "irelevance: 3"),
+        ({"simple": -1}, "simple: -1"),
+        (dict.fromkeys(MIX, 0), "all"),
+    ):
+        with pytest.raises(ValueError, match=f"tooldata.kinds: {told}"):
+            run(ToolDataConfig(**config, schema_rows=20, kinds=wrong))

@@ -103,14 +103,14 @@ def make(config: "ToolDataConfig", outside: Outside, seen: Values, unseen: Value
     if not (config.schema_rows or outside.files or outside.bfcl):
         return Added()
     from mantus.data.conversations.apart import Apart
-    from mantus.data.conversations.synthesis.dialogues import Settings
+    from mantus.data.conversations.synthesis.dialogues import Settings, mix
     from mantus.data.conversations.synthesis.make import Wanted
     from mantus.data.conversations.synthesis.make import make as make_rows
     from mantus.data.conversations.synthesis.teacher import reworded
 
     added = Added(apart=Apart.read(outside.bfcl) if outside.bfcl else None)
     if config.schema_rows:
-        settings = Settings(config.max_offered, config.masked_share)
+        settings = Settings(config.max_offered, config.masked_share, mix(config.kinds))
         sizes = (config.made_tools, config.schema_rows, config.unseen_rows)
         made = make_rows(Wanted(outside.listings, *sizes, settings, config.seed), seen, unseen, added.apart)
         added.train, added.dropped, added.tools = made.train, made.dropped, made.tools

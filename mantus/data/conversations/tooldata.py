@@ -60,6 +60,8 @@ class ToolDataConfig(PhaseConfig):
     """Tools composed of the shipped domains, beside those of `schemas`."""
     schema_rows: int = Field(default=0, ge=0)
     """Training conversations about the tools of `schemas` and the composed ones, beside `rows`."""
+    kinds: dict[str, int] = Field(default_factory=dict)
+    """Weights of kinds of those that differ from the usual ones (docs/tooluse.md), such as {irrelevance: 30}."""
     masked_share: float = Field(default=0.1, ge=0, le=1)
     """Share of those whose tools and arguments have random names: descriptions must be read."""
     teacher: str = ""

@@ -6,7 +6,7 @@ It knows tools, requests and turns, not files.
 import json
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -60,6 +60,16 @@ class Settings:
     masked: float = 0.1
     """Share of conversations whose tools and arguments have random names, so that descriptions must be read."""
     mix: dict[str, int] = field(default_factory=lambda: dict(MIX))
+
+
+def mix(changes: Mapping[str, int]) -> dict[str, int]:
+    """The usual weights with these changes. ValueError names a kind that is none, or a weight below 0."""
+    wrong = [f"{kind}: {weight}" for kind, weight in changes.items() if kind not in MIX or weight < 0]
+    made = {**MIX, **changes}
+    if wrong or not any(made.values()):
+        told = wrong[0] if wrong else "all are 0"
+        raise ValueError(f"tooldata.kinds: {told}; give weights from 0 on for some of {', '.join(MIX)}")
+    return made
 
 
 class Dialogues:
