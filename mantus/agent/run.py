@@ -6,6 +6,7 @@ It knows tasks and artifacts, not how a release is served nor how the loop works
 import hashlib
 import json
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -117,7 +118,9 @@ def solve(config: AgentConfig, task: Task, llm: Any, index: Path | None, root: P
     tools = ToolOrchestrator(toolbox(root, index), max_output_chars=config.output_chars)
     limits = Limits(turns=config.turns, calls=config.calls, seconds=config.seconds)
     agent = Agent(llm, tools, system=config.system, limits=limits)
+    begin = time.monotonic()
     events = list(agent.run(task.prompt))
+    seconds = time.monotonic() - begin
     stopped = events[-1]
     assert isinstance(stopped, Stopped)
     results = [event.result for event in events if isinstance(event, Returned)]
@@ -131,6 +134,7 @@ def solve(config: AgentConfig, task: Task, llm: Any, index: Path | None, root: P
         "answer": stopped.answer,
         "calls": [{"name": r.name, "arguments": r.arguments, "status": r.status.value} for r in results],
         "tokens": stopped.usage.total,
+        "seconds": round(seconds, 1),
         "messages": agent.chat,
     }
 

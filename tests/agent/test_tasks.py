@@ -134,6 +134,7 @@ def test_the_phase_grades_each_task_and_keeps_its_transcript(endpoint: Endpoint,
         ("lost", False, "endpoint"),
     ]
     assert rows[0]["tokens"] == 20
+    assert 0 <= rows[0]["seconds"] < 60
     assert rows[0]["answer"] == "It is 84 ?."
     assert rows[0]["messages"][0] == {"role": "system", "content": "Be brief."}
     assert rows[1]["calls"][0] == {"name": "file_read", "arguments": {"path": "b.txt"}, "status": "ok"}
