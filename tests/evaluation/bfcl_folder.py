@@ -21,7 +21,15 @@ ROWS: dict[str, list[tuple[str, list[dict[str, Any]], list[dict[str, Any]]]]] = 
     "parallel": [
         ("Add 1 and 2, and 3 and 4.", [ADD], [{"math.add": {"a": [1], "b": [2]}}, {"math.add": {"a": [3], "b": [4]}}])
     ],
+    "parallel_multiple": [
+        (
+            "Add 1 and 2, and book a room in Rome.",
+            [ADD, BOOK],
+            [{"math.add": {"a": [1], "b": [2]}}, {"book_room": {"city": ["Rome"]}}],
+        )
+    ],
     "irrelevance": [("Who wrote Faust?", [ADD], [])],
+    "live_irrelevance": [("How are you?", [BOOK], [])],
 }
 
 
@@ -36,6 +44,6 @@ def write(folder: Path) -> Path:
         told = [{"id": f"{category}_{at}", "ground_truth": truth} for at, (_, _, truth) in enumerate(rows)]
         name = f"BFCL_v4_{category}.json"
         (folder / name).write_text("".join(json.dumps(row) + "\n" for row in asked))
-        if category != "irrelevance":
+        if "irrelevance" not in category:
             (folder / "possible_answer" / name).write_text("".join(json.dumps(row) + "\n" for row in told))
     return folder

@@ -39,7 +39,7 @@ def test_every_way_has_scores_with_intervals(evaluated):
     for way in ("free", "auto", "required"):
         assert ("bfcl_simple_python", way) in named
         assert named["bfcl_1_tool", way]["num"] == 2
-        assert named["bfcl_2_to_4_tools", way]["num"] == 1
+        assert named["bfcl_2_to_4_tools", way]["num"] == 2
         assert f"bfcl_errors_{way}" in evaluated.stats
     assert ("bfcl_irrelevance", "free") in named
     assert ("bfcl_irrelevance", "required") not in named  # a forced call is no answer to it

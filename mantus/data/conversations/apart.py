@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mantus.data.conversations.bfcl import CATEGORIES, Case, read_cases
+from mantus.data.conversations.bfcl import CATEGORIES, Case, files_of, read_cases
 
 PARAPHRASE, DESCRIPTION, RUN, MIN_WORDS = 0.6, 0.8, 8, 4
 WORD = re.compile(r"[a-z]+")
@@ -76,7 +76,7 @@ class Apart:
     @classmethod
     def read(cls, folder: Path) -> "Apart":
         """Of a data folder of bfcl-eval; of the categories that it has."""
-        there = [name for name in CATEGORIES if any(folder.glob(f"BFCL_v*_{name}.json"))]
+        there = [name for name in CATEGORIES if files_of(folder, name)]
         return cls(read_cases(folder, there))
 
     def tool_problem(self, function: dict[str, Any]) -> tuple[str, str]:

@@ -76,7 +76,7 @@ def read_cases(folder: Path, categories: Sequence[str] = CATEGORIES, most: int =
     for category in categories:
         if category not in CATEGORIES:
             raise ValueError(f"bfcl: no category {category!r} is scored; there are {', '.join(CATEGORIES)}")
-        found = sorted(folder.glob(f"BFCL_v*_{category}.json"))
+        found = files_of(folder, category)
         if not found:
             raise ValueError(f"bfcl: {folder}: no BFCL_v4_{category}.json; pip install --no-deps bfcl-eval brings it")
         answers = folder / "possible_answer" / found[-1].name
@@ -87,6 +87,11 @@ def read_cases(folder: Path, categories: Sequence[str] = CATEGORIES, most: int =
             for row in (rows[:most] if most else rows)
         ]
     return cases
+
+
+def files_of(folder: Path, category: str) -> list[Path]:
+    """Files with a category's rows, the newest version last; `parallel_multiple` is not `multiple`."""
+    return sorted(path for path in folder.glob(f"BFCL_v*_{category}.json") if path.stem.split("_", 2)[2] == category)
 
 
 def _told(messages: list[dict[str, Any]], system: str) -> list[dict[str, Any]]:
