@@ -33,7 +33,8 @@ def figures(before: Run, after: Run, seconds: dict[str, float], found: dict[str,
 
     minutes = sum(value for name, value in seconds.items() if name not in NOT_TRAINING) / 60
     return [
-        Figure("bfcl_simple_python_gain_with_grammar", gain("bfcl_simple_python.required"), "points", ">= 25"),
+        Figure("bfcl_simple_python_gain_with_grammar", gain("bfcl_simple_python.auto"), "points", ">= 25"),
+        Figure("bfcl_simple_python_gain_forced_to_call", gain("bfcl_simple_python.required"), "points", ">= 25"),
         Figure("bfcl_simple_python_gain_without_grammar", gain("bfcl_simple_python.free"), "points"),
         Figure("bfcl_irrelevance_gain", gain("bfcl_irrelevance.auto"), "points", ">= 0"),
         Figure("bfcl_in_training", sum(found.values()), "rows", "<= 0"),
