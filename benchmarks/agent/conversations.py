@@ -7,10 +7,12 @@ transcripts, not the model.
 import argparse
 import json
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from mantus.agent.run import AgentConfig, run
-from mantus.launch.figures import commit, machine
+from mantus.launch.figures import written_by
+from mantus.report.show import markdown_table
 from mantus.storage import fetch
 
 TASKS = Path(__file__).with_name("conversations.yaml")
@@ -18,47 +20,32 @@ TASKS = Path(__file__).with_name("conversations.yaml")
 
 def spoken(message: dict[str, Any]) -> list[str]:
     """One message as lines of Markdown."""
-    calls = message.get("tool_calls") or ()
-    said = [
-        f"    {message['role']}: {line}"
-        for line in (message.get("content") or "").splitlines() or [""]
-        if line or not calls
-    ]
-    for call in calls:
-        arguments = call["function"]["arguments"]
-        text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
-        said.append(f"    {message['role']} calls {call['function']['name']} {text}")
-    return said
+    said = [f"    {message['role']}: {line}" for line in (message.get("content") or "").splitlines()]
+    for call in message.get("tool_calls") or ():
+        said.append(f"    {message['role']} calls {call['function']['name']} {call['function']['arguments']}")
+    return said or [f"    {message['role']}:"]
+
+
+def outcome(row: dict[str, Any]) -> tuple[str, ...]:
+    """One conversation as a row of the table."""
+    why = "; ".join(row["failed"]) or ("" if row["stop"] == "done" else row["stop"])
+    solved = "yes" if row["solved"] else "**no**"
+    return row["task"], solved, str(len(row["calls"])), str(row["tokens"]), str(row["seconds"]), why
 
 
 def page(rows: list[dict[str, Any]], model: str) -> str:
     """The whole document."""
     solved, calls = sum(row["solved"] for row in rows), sum(len(row["calls"]) for row in rows)
     tokens, seconds = sum(row["tokens"] for row in rows), sum(row["seconds"] for row in rows)
-    lines = [
-        "# Ten conversations",
-        "",
-        f"{model}, tuned by `recipes/smollm2-tools.yaml`, released in int8 and served by Mantus on two cores, does",
-        "what `benchmarks/agent/conversations.yaml` asks: each task takes several calls, and is graded by its outcome,",
-        f"not its words. {solved} of {len(rows)} solved, {calls} calls, {tokens:,} tokens read and written,",
-        f"{seconds:,.0f} s.",
-        "",
-        f"Written by `python -m benchmarks.agent.conversations`: commit `{commit()}`, {machine()}.",
-        "",
-        "| task | solved | calls | tokens | s | why not |",
-        "|---|---|---:|---:|---:|---|",
-    ]
-    for row in rows:
-        why = "; ".join(row["failed"]) or ("" if row["stop"] == "done" else row["stop"])
-        facts = (
-            row["task"],
-            "yes" if row["solved"] else "**no**",
-            len(row["calls"]),
-            row["tokens"],
-            row["seconds"],
-            why,
-        )
-        lines.append("| " + " | ".join(str(fact) for fact in facts) + " |")
+    told = (
+        f"{model}, tuned by `recipes/smollm2-tools.yaml`, released in int8 and served by Mantus on two cores, does "
+        "what `benchmarks/agent/conversations.yaml` asks: each task takes several calls, and is graded by its outcome, "
+        f"not by its words. {solved} of {len(rows)} solved, {calls} calls, {tokens:,} tokens read and "
+        f"written, {seconds:,.0f} s."
+    )
+    table = markdown_table(("task", "solved", "calls", "tokens", "s", "why not"), [outcome(row) for row in rows])
+    made = written_by("python -m benchmarks.agent.conversations")
+    lines = ["# Ten conversations", "", fill(told, 120), "", made, "", table.rstrip()]
     for row in rows:
         lines += ["", f"## {row['task'].capitalize()}", ""]
         lines += [line for message in row["messages"] for line in spoken(message)]

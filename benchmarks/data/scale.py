@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from mantus.launch.figures import Figure, commit, machine, record
+from mantus.launch.figures import Figure, record, written_by
 from mantus.launch.plan.arithmetic import Input, explain, gets, read_amount, show
 from mantus.launch.plan.corpus import CONSTANTS
 from mantus.launch.plan.rates import Rates, assumed, find_rates
@@ -229,10 +229,9 @@ def main() -> None:
     found, drawn = simulate(documents, rates)
     peak = int(re.findall(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[0]) / 1024
     cost = (time.process_time() - begin, peak)
-    made = f"Written by `make scale`: commit `{commit()}`, {machine()}, {time.strftime('%Y-%m-%d', time.gmtime())}."
     blocks = {
         "plan": plan_block([*plans, *crawled], rates),
-        "simulation": simulation_block(documents, found, drawn, cost) + f" {made}",
+        "simulation": simulation_block(documents, found, drawn, cost) + f" {written_by('make scale')}",
         "arithmetic": arithmetic_block(plans[0]),
     }
     print(blocks["plan"], blocks["simulation"], sep="\n\n")

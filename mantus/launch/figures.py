@@ -37,6 +37,16 @@ def machine() -> str:
     return f"{len(os.sched_getaffinity(0))} x {model}"
 
 
+def today() -> str:
+    """The date, as in '2026-01-31'."""
+    return datetime.now(UTC).date().isoformat()
+
+
+def written_by(command: str) -> str:
+    """A sentence for a page that a command writes: which one, at which commit, where and when."""
+    return f"Written by `{command}`: commit `{commit()}`, {machine()}, {today()}."
+
+
 @dataclass(frozen=True, slots=True)
 class Figure:
     """One measured number. `bar` is what was asked ('<= 900'), '' when it is only shown."""
@@ -47,7 +57,7 @@ class Figure:
     bar: str = ""
     commit: str = field(default_factory=commit)
     machine: str = field(default_factory=machine)
-    date: str = field(default_factory=lambda: datetime.now(UTC).date().isoformat())
+    date: str = field(default_factory=today)
 
     @property
     def holds(self) -> bool | None:

@@ -14,12 +14,16 @@ SIDE = {"cpu": 1024, "cuda": 8192}
 TRIES = 5
 
 
+def cpu_has_bf16() -> bool:
+    """Whether the processor multiplies bfloat16 natively."""
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
 def dtype_of(name: str) -> torch.dtype:
     """bf16, fp32, or auto: bfloat16 where the processor multiplies it natively, else float32."""
     if name == "auto":
-        flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
-        native = torch.cuda.is_available() or "avx512_bf16" in flags or "amx_bf16" in flags
-        return torch.bfloat16 if native else torch.float32
+        return torch.bfloat16 if torch.cuda.is_available() or cpu_has_bf16() else torch.float32
     return torch.bfloat16 if name == "bf16" else torch.float32
 
 

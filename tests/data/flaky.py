@@ -78,6 +78,8 @@ def serving() -> Iterator[Site]:
         def do_GET(self) -> None:
             answer(self, site)
 
+        do_PUT = do_GET
+
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()

@@ -273,14 +273,13 @@ def test_a_third_is_told_how_to_call(tmp_path: Path):
 
 def test_weights_of_kinds_can_be_changed_and_wrong_ones_are_named(tmp_path: Path):
     config = {"store": tmp_path.as_uri(), "rows": 10, "heldout_rows": 2, "unseen_rows": 0, "made_tools": 40}
-    only = {kind: 0 for kind in MIX} | {"irrelevance": 1}
-    made = run(ToolDataConfig(**config, schema_rows=20, kinds=only))
-    rows = [json.loads(line) for line in (fetch(made.uri) / "train.jsonl").read_text().splitlines()]
-    assert sum(row["category"] == "irrelevance" for row in rows) >= 20
+    none = dict.fromkeys(MIX, 0)
+    made = run(ToolDataConfig(**config, schema_rows=20, kinds=none | {"irrelevance": 1}))
+    assert sum(row["category"] == "irrelevance" for row in rows(fetch(made.uri), "train")) >= 20
     for wrong, told in (
         ({"irelevance": 3}, "irelevance: 3"),
         ({"simple": -1}, "simple: -1"),
-        (dict.fromkeys(MIX, 0), "all"),
+        (none, "all"),
     ):
         with pytest.raises(ValueError, match=f"tooldata.kinds: {told}"):
             run(ToolDataConfig(**config, schema_rows=20, kinds=wrong))

@@ -6,7 +6,6 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,6 +16,7 @@ from minio import Minio
 
 from mantus.storage import Store, StoreError, open_store
 from mantus.storage.objects import FileStore, S3Store, check_name, s3_client
+from tests.data.flaky import serving
 
 MIB = 1 << 20
 
@@ -206,30 +206,13 @@ def test_a_server_that_is_gone_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_
         assert is_one_line(caught.value)
 
 
-class Stranger(BaseHTTPRequestHandler):
-    """What a gateway says where no Service's address leads anywhere yet: 404, without a word of S3."""
-
-    def do_GET(self):
-        self.send_response(404)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    do_PUT = do_GET
-
-    def log_message(self, *_: object):
-        pass
-
-
 def test_a_strangers_404_is_no_word_about_the_object(s3: dict[str, str]):
-    with ThreadingHTTPServer(("127.0.0.1", 0), Stranger) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{server.server_port}"
-        store = S3Store("mantus", "x", s3_client({**s3, "AWS_ENDPOINT_URL": address}))
+    with serving() as gateway:  # as where a Service's address leads nowhere yet: 404, without a word of S3
+        store = S3Store("mantus", "x", s3_client({**s3, "AWS_ENDPOINT_URL": gateway.url}))
         for use in (lambda: store.get("x"), lambda: store.put("x", b""), lambda: list(store.list())):
-            with pytest.raises(StoreError, match=f"{address} answered 404, but not as S3 does") as caught:
+            with pytest.raises(StoreError, match=f"{gateway.url} answered 404, but not as S3 does") as caught:
                 use()
             assert is_one_line(caught.value)
-        server.shutdown()
 
 
 def test_wrong_credentials_and_buckets_are_one_line(s3: dict[str, str], tmp_path: Path):

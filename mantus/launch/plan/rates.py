@@ -10,12 +10,11 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import mantus
 from mantus import console
-from mantus.launch.figures import commit, machine
+from mantus.launch.figures import commit, machine, today
 from mantus.launch.plan.arithmetic import Input
 from mantus.processes import run_child
 from mantus.storage.artifact import Manifest, cache_root, read_manifest
@@ -131,8 +130,7 @@ def measure_rates(megabytes: float, vocab_size: int, crawl: str, keep: Path) -> 
         raise RuntimeError(f"measuring the data phases failed: {lines[-1]}")
     values = json.loads(done.stdout.splitlines()[-1])
     sample = crawl or f"{megabytes:g} MB of texts of installed packages"
-    day = datetime.now(UTC).date().isoformat()
-    rates = Rates(values, machine(), mantus.__version__, commit(), day, sample)
+    rates = Rates(values, machine(), mantus.__version__, commit(), today(), sample)
     keep.parent.mkdir(parents=True, exist_ok=True)
     temporary = keep.with_name(f".{keep.name}-{os.getpid()}")
     temporary.write_text(json.dumps(asdict(rates), indent=1) + "\n")

@@ -9,10 +9,9 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
-from mantus.launch.figures import machine
+from mantus.launch.figures import machine, today
 from mantus.launch.phases import parse_config
 from mantus.launch.plan import memory
 from mantus.launch.plan.arithmetic import Formula, Input
@@ -102,7 +101,7 @@ def speed(training: Training, flops: float) -> Input:
         lines = done.stderr.strip().splitlines() or [f"exit {done.returncode}"]
         raise RuntimeError(f"measuring pretraining failed: {lines[-1]}")
     rate = float(done.stdout.split()[-1]) * num_processors()
-    origin = f"measured {datetime.now(UTC).date().isoformat()} on {machine()}"
+    origin = f"measured {today()} on {machine()}"
     return Input("flops_per_s", rate, "FLOP/s", "what this machine's processors would do without loss", origin)
 
 
