@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from mantus.data.conversations.synthesis.dialogues import MIX, Dialogues, Settin
 from mantus.data.conversations.synthesis.gates import SAME_FORM, form, problem, sieve
 from mantus.data.conversations.synthesis.sampling import sample
 from mantus.data.conversations.synthesis.specs import compose, from_tool, read_actions
+from mantus.data.conversations.synthesis.twins import CONTRASTS, twins
 from mantus.data.conversations.tooldata import ToolDataConfig, run
 from mantus.data.conversations.values import Values
 from mantus.storage import fetch
@@ -33,6 +35,7 @@ SHAPE = {
     "required": ["city"],
 }
 FORECAST = {"name": "get_forecast", "description": "Returns the forecast for a city.", "parameters": SHAPE}
+NARROWING = {word for pair in CONTRASTS for word in pair}
 MCP = {"tools": [{"name": "get_forecast", "description": "Returns the forecast for a city.", "inputSchema": SHAPE}]}
 OPENAPI = {
     "openapi": "3.1.0",
@@ -187,16 +190,76 @@ def test_tools_of_tests_are_never_trained(made: Path):
     assert not unseen & known
 
 
+def some(kind: str, many: int, **settings: float) -> list[dict]:
+    """Rows of one kind about composed tools without a narrowing word of their own."""
+    chance = random.Random(1)
+    tools = [compose(action, chance) for action in read_actions()[:30] if not NARROWING & set(action.object.split())]
+    mix = dict.fromkeys(MIX, 0) | {kind: 1}
+    return list(sieve(Dialogues(tools, [], Values(), chance, Settings(mix=mix, **settings)), many, Counter()))
+
+
+def test_twins_differ_in_one_word_that_excludes_the_other():
+    chance = random.Random(2)
+    for action in read_actions():
+        spec = compose(action, chance)
+        one, other = twins(spec, chance)
+        assert one.key == other.key == spec.key
+        for attribute in ("name", "description", "object"):
+            assert len({getattr(twin, attribute) for twin in (one, other, spec)}) == 3
+        words = [set(twin.object.split()) - set(spec.object.split()) - {"a", "an"} for twin in (one, other)]
+        assert tuple(word for (word,) in words) in {pair[::step] for pair in CONTRASTS for step in (1, -1)}
+        assert all(
+            word in twin.name.lower() and word in twin.description.split()
+            for (word,), twin in zip(words, (one, other), strict=True)
+        )
+
+
+def test_what_sounds_alike_is_called_only_where_it_fits():
+    def narrowing(tool: dict) -> set[str]:
+        return NARROWING & set(re.findall("[a-z]+", tool["function"]["description"]))
+
+    declined = [row for row in some("irrelevance", 300) if len(row["tools"]) == 1 and narrowing(row["tools"][0])]
+    assert len(declined) > 20
+    assert not any(
+        word in row["messages"][0]["content"].split() for row in declined for word in narrowing(row["tools"][0])
+    )
+    called = [row for row in some("multiple", 300) if sum(bool(narrowing(tool)) for tool in row["tools"]) > 1]
+    assert len(called) > 20
+    for row in called:
+        [call] = calls_of(row["messages"][1])
+        [tool] = [tool for tool in row["tools"] if tool["function"]["name"] == call.name]
+        assert narrowing(tool) <= set(re.findall("[a-z]+", row["messages"][0]["content"].lower()))
+
+
+def test_what_nobody_said_is_asked_for():
+    lacking = Counter[int]()
+    for row in some("missing_parameter", 200, masked=0.0):
+        [call] = calls_of(row["messages"][-1])
+        if len(row["messages"]) == 2:
+            continue
+        first, told = (row["messages"][index]["content"] for index in (0, 2))
+        gone = [name for name, value in call.arguments.items() if not kinds.recoverable(value, first)]
+        assert all(kinds.recoverable(call.arguments[name], told) for name in gone)
+        lacking[len(gone)] += 1
+    assert lacking[1] > 50
+    assert lacking[2] + lacking[3] > 20
+
+
+def plain(description: str) -> str:
+    """Without articles and narrowing words."""
+    return " ".join(word for word in description.split() if word not in NARROWING | {"a", "an"})
+
+
 def test_masked_tools_keep_what_they_do():
     chance = random.Random(1)
     tools = [compose(action, chance) for action in read_actions()[:20]]
     names = {spec.name for spec in tools}
-    descriptions = {spec.description for spec in tools}
+    descriptions = {plain(spec.description) for spec in tools}
     made = sieve(Dialogues(tools, [], Values(), chance, Settings(masked=1.0)), 60, Counter())
     for row in made:
         for tool in row["tools"]:
             assert tool["function"]["name"] not in names
-            assert tool["function"]["description"] in descriptions
+            assert plain(tool["function"]["description"]) in descriptions
 
 
 def test_gates_name_what_is_wrong():

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mantus.data.conversations.synthesis.requests import Request, request
-from mantus.data.conversations.synthesis.specs import Spec
+from mantus.data.conversations.synthesis.specs import Spec, enumerated
+from mantus.data.conversations.synthesis.twins import twins
 from mantus.data.conversations.values import Values, made_up, number
 from mantus.text.calls import Call
 from mantus.text.chat import asking, calling, giving, saying
@@ -29,6 +30,12 @@ MIX = {
     "repair": 3,
 }
 """Kinds of conversations and their weights. `repair`: the tool refuses a misspelt value, and is called again."""
+UNFIT = {"twin": 22, "near": 32, "about": 18, "far": 14, "off_topic": 14}
+"""Where nothing fits: the tool for another kind of thing, tools of the same domain, a question about what the tool
+does, tools of other domains, and questions about anything."""
+TWINS, ALL_MISSING, LETTERS = 0.2, 0.5, 0.25
+"""Shares: tools narrowed by a word; requests without any value; letters in the place of numbers (`for n nights`)."""
+NUMBERS = ("integer", "number")
 REFUSALS = (
     "I cannot {verb} {object} with the tools that I have.",
     "None of the tools on offer can {verb} {object}.",
@@ -46,7 +53,36 @@ OFF_TOPIC = (
     "What does the word {word} mean?",
     "Is {city} older than {country}?",
     "How many people live in {city}?",
+    "When was {person} born?",
+    "Which river flows through {city}?",
+    "What language do they speak in {country}?",
+    "Can {count} be divided by {small}?",
+    "How far is {city} from {country}?",
+    "Is {word} a noun or a verb?",
+    "Give me three reasons to visit {city}.",
+    "What happens when iron rusts for {count} days?",
+    "Sum up {title} in one sentence.",
+    "Which of {small} and {count} is larger?",
+    "How does {person} spell that name?",
+    "What rhymes with {word}?",
+    "Why did {country} change its flag?",
+    "What colour do you get from {small} parts of blue and one of yellow?",
 )
+ABOUT = (
+    "Why do people {verb} {object}?",
+    "What should I know before I {verb} {object}?",
+    "Who was the first to {verb} {object}?",
+    "Is it hard to {verb} {object}?",
+    "What does it mean to {verb} {object}?",
+    "Write a poem about somebody who wants to {verb} {object}.",
+    "What is the history behind {object}?",
+    "What are the risks when you {verb} {object}?",
+    "How did people {verb} {object} a hundred years ago?",
+    "Which laws apply to those who {verb} {object}?",
+    "Translate 'I want to {verb} {object}' into Spanish.",
+    "How can somebody get better at this: {verb} {object}?",
+)
+"""Questions about what a tool does, which it does not answer."""
 ASKS = ("Which {} should I use?", "Please tell me the {}.", "I need the {} for that.", "What is the {}?")
 SECOND = ("Then {}", "After that, {}", "Also, {}", "And {}", "In addition, {}")
 ANSWERS = ("The result is {}.", "Here it is: {}.", "{}", "I got {}.")
@@ -107,8 +143,12 @@ class Dialogues:
         return [asking(asked.text), calling(asked.call)], [spec]
 
     def _multiple(self) -> tuple[list[Row], list[Spec]]:
-        asked, spec = self._asked()
-        return [asking(asked.text), calling(asked.call)], self._offer([spec], least=1)
+        spec, twin = twins(self.chance.choice(self.tools), self.chance)
+        if self.chance.random() > TWINS:
+            asked, spec = self._asked()
+            return [asking(asked.text), calling(asked.call)], self._offer([spec], least=1)
+        asked = request(self._masked(spec), self.values, self.chance)
+        return [asking(asked.text), calling(asked.call)], self._offer([self._masked(spec), self._masked(twin)])
 
     def _parallel(self) -> tuple[list[Row], list[Spec]]:
         spec = self._masked(self.chance.choice(self.tools))
@@ -124,35 +164,60 @@ class Dialogues:
         return [asking(texts), calling(*calls)], self._offer(specs)
 
     def _irrelevance(self) -> tuple[list[Row], list[Spec]]:
-        """A request for a tool that is not on offer, or for none at all."""
+        """A request for a tool that is not on offer, though one that sounds alike may be, or for none at all."""
         wanted = self.chance.choice(self.tools)
-        asked = request(wanted, self.values, self.chance)
+        way = self.chance.choices(list(UNFIT), list(UNFIT.values()))[0]
         near = [spec for spec in self.by_domain[wanted.domain] if spec.key != wanted.key]
-        far = [spec for spec in self.others if spec.domain != wanted.domain] or near
-        pool = near if near and self.chance.random() < 0.5 else far
+        pool = [spec for spec in self.others if spec.domain != wanted.domain] or near
+        if way in ("twin", "near") and near:
+            pool = [spec for spec in near if spec.slots.keys() & wanted.slots.keys()] or near
         many = self.chance.choice((1, 1, 1, self.settings.max_offered))
-        offered = self._distinct(self.chance.sample(pool, min(len(pool), many)))
-        text, answer = asked.text, self.chance.choice(REFUSALS).format(verb=wanted.verbs[0], object=wanted.object)
-        if self.chance.random() < 0.3:
-            text, answer = self._off_topic(), self.chance.choice(REFUSALS[2:])
-        return [asking(text), saying(answer)], [self._masked(spec) for spec in offered]
+        offered = self.chance.sample(pool, min(len(pool), many))
+        if way == "about":
+            offered = [wanted, *offered[1:]]
+        elif way == "twin":
+            wanted, twin = twins(wanted, self.chance)
+            offered = [twin, *offered[1:]]
+        self.chance.shuffle(offered)
+        words = {"verb": self.chance.choice(wanted.verbs), "object": wanted.object}
+        answer = self.chance.choice(REFUSALS[2:])
+        if way == "about":
+            text = self.chance.choice(ABOUT).format(**words)
+        elif way == "off_topic":
+            text = self._off_topic()
+        else:
+            text = request(wanted, self.values, self.chance).text
+            answer = self.chance.choice(REFUSALS).format(**words)
+        return [asking(text), saying(answer)], [self._masked(spec) for spec in self._distinct(offered)]
 
     def _missing_parameter(self) -> tuple[list[Row], list[Spec]]:
-        """One argument is not said: the assistant asks for it, and calls once it is told."""
+        """One argument is not said, or none is: the assistant asks for what is missing, and calls once it is told."""
         spec = self._masked(self.chance.choice([spec for spec in self.tools if spec.required] or self.tools))
         whole = request(spec, self.values, self.chance)
         left = [name for name in spec.required if whole.said.get(name)]
         if not left:
             return [asking(whole.text), calling(whole.call)], [spec]
-        name = self.chance.choice(left)
-        asked = request(spec, self.values, self.chance, leave_out=name)
-        arguments = {key: whole.call.arguments[name] if key == name else asked.call.arguments[key]
-                     for key in spec.slots if key == name or key in asked.call.arguments}  # fmt: skip
-        about = name.replace("_", " ") if self.masks is None else spec.slots[name].about.rstrip(".").lower()
-        question = self.chance.choice(ASKS).format(about or name)
-        return [asking(asked.text), saying(question), asking(whole.said[name]), calling(Call(spec.name, arguments))], [
-            spec
-        ]
+        gone = left if self.chance.random() < ALL_MISSING else [self.chance.choice(left)]
+        letters = self.chance.random() < LETTERS
+        asked = request(
+            spec, self.values, self.chance, {name: self._letter(spec, name) if letters else "" for name in gone}
+        )
+        arguments = {key: (whole if key in gone else asked).call.arguments[key]
+                     for key in spec.slots if key in gone or key in asked.call.arguments}  # fmt: skip
+        names = [self._spoken(spec, name) for name in gone]
+        question = self.chance.choice(ASKS if len(gone) == 1 else ASKS[1:3]).format(enumerated(names))
+        told = [whole.said[name] if len(gone) == 1 else f"{words} {whole.said[name]}"
+                for name, words in zip(gone, names, strict=True)]  # fmt: skip
+        turns = [asking(asked.text), saying(question), asking(", ".join(told)), calling(Call(spec.name, arguments))]
+        return turns, [spec]
+
+    def _letter(self, spec: Spec, name: str) -> str:
+        """What stands for a number that is not known yet; nothing for what is no number."""
+        return self.chance.choice("abcdhknpqrtuvwxyz") if spec.slots[name].schema.get("type") in NUMBERS else ""
+
+    def _spoken(self, spec: Spec, name: str) -> str:
+        """An argument in words: its name, or what it is about where the name says nothing."""
+        return name.replace("_", " ") if self.masks is None else spec.slots[name].about.rstrip(".").lower() or name
 
     def _result(self) -> tuple[list[Row], list[Spec]]:
         asked, spec = self._asked()
@@ -188,8 +253,10 @@ class Dialogues:
         return turns, self._offer([spec])
 
     def _asked(self) -> tuple[Request, Spec]:
-        spec = self._masked(self.chance.choice(self.tools))
-        return request(spec, self.values, self.chance), spec
+        spec = self.chance.choice(self.tools)
+        if self.chance.random() < TWINS:
+            spec, _ = twins(spec, self.chance)
+        return request(self._masked(spec), self.values, self.chance), self._masked(spec)
 
     def _pair(self) -> tuple[Spec, Spec]:
         first = self.chance.choice(self.tools)

@@ -4,6 +4,7 @@ It knows frames and the words around values, not conversations.
 """
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,15 +65,22 @@ class Request:
     """Argument -> its words."""
 
 
-def request(spec: Spec, values: Values, chance: random.Random, leave_out: str = "", bare: bool = False) -> Request:
-    """Ask for a tool. leave_out: an argument that is not said.  bare: a plain command, to stand among others."""
+def request(
+    spec: Spec, values: Values, chance: random.Random, unsaid: Mapping[str, str] | None = None, bare: bool = False
+) -> Request:
+    """Ask for a tool. bare: a plain command, to stand among others.
+
+    unsaid: arguments without their values, with what is said instead: a letter, or nothing.
+    """
+    unsaid = unsaid or {}
     chosen = [name for name in spec.slots if name in spec.required or chance.random() < 0.45]
-    drawn = {name: spec.slots[name].draw(values, chance) for name in chosen if name != leave_out}
-    order = list(drawn)
+    drawn = {name: spec.slots[name].draw(values, chance) for name in chosen if name not in unsaid}
+    words = {**drawn, **{name: (None, letter) for name, letter in unsaid.items() if letter}}
+    order = list(words)
     if chance.random() < 0.3:
         chance.shuffle(order)
-    fragments = [fragment(name, spec.slots[name], *drawn[name], chance) for name in order]
-    text = _framed(spec, [part for part in fragments if part], _listed(drawn), chance, bare)
+    fragments = [fragment(name, spec.slots[name], *words[name], chance) for name in order]
+    text = _framed(spec, [part for part in fragments if part], _listed(words), chance, bare)
     arguments: dict[str, Any] = {name: drawn[name][0] for name in spec.slots if name in drawn}
     return Request(text, Call(spec.name, arguments), {name: said for name, (_, said) in drawn.items()})
 

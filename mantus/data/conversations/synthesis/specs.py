@@ -5,7 +5,7 @@ It knows tools and the words for their arguments, not conversations.
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,11 +47,13 @@ class Spec:
     object: str
     slots: dict[str, Slot]
     required: tuple[str, ...]
+    base: str = ""
+    """What `object` was before a word narrowed it (twins.py)."""
 
     @property
     def key(self) -> str:
         """What the tool does: tools that only look different have the same."""
-        return f"{self.domain}: {self.object}"
+        return f"{self.domain}: {self.base or self.object}"
 
     def tool(self) -> Tool:
         """In OpenAI's shape."""
@@ -160,11 +162,16 @@ def _name(verb: str, thing: str, domain: str, chance: random.Random) -> str:
 
 def _description(verb: str, thing: str, keys: list[str], chance: random.Random) -> str:
     said = verb.capitalize() if chance.random() < 0.6 else _third_person(verb)
-    listed = " and ".join([", ".join(keys[:-1]), keys[-1]] if len(keys) > 1 else keys)
+    listed = enumerated(keys)
     tail = chance.choice(
         ("", "", f" given {listed}", f" based on {listed}", f" for the given {keys[0]}" if keys else "")
     )
     return f"{said} {thing}{tail if keys else ''}."
+
+
+def enumerated(words: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _third_person(verb: str) -> str:
