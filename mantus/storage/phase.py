@@ -6,6 +6,7 @@ It knows how a phase is keyed, staged and committed, not what any phase does.
 import ast
 import fcntl
 import hashlib
+import multiprocessing
 import os
 import re
 import shutil
@@ -108,8 +109,11 @@ def execute(
     fetch_inputs: False leaves `work.inputs` empty, for a phase that reads little of each from the store.
     The code digest covers the module that defines `produce` and every mantus module it imports.
     Processes of one machine that want the same artifact make it once: the others wait.
-    ValueError when an input is no artifact; StoreError when a store fails.
+    ValueError when an input is no artifact; StoreError when a store fails; RuntimeError in a worker that imports a
+    script which calls this without a main guard.
     """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # set while a worker imports the main module
+        raise RuntimeError(f"{kind}: this script has no main guard; put its calls under `if __name__ == '__main__':`")
     found = {name: _read(name, uri) for name, uri in _input_fields(config)}
     store = open_store(config.store)
     draft = _draft(kind, config, produce.__module__, found, sources or [])

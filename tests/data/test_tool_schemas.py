@@ -345,4 +345,4 @@ def test_weights_of_kinds_can_be_changed_and_wrong_ones_are_named(tmp_path: Path
         (none, "all"),
     ):
         with pytest.raises(ValueError, match=f"tooldata.kinds: {told}"):
-            run(ToolDataConfig(**config, schema_rows=20, kinds=wrong))
+            ToolDataConfig.parse({**config, "kinds": wrong}, "tooldata")

@@ -218,6 +218,24 @@ def test_workers_that_outlive_a_killed_phase_do_not_keep_its_work(tmp_path: Path
         assert owned
 
 
+def test_a_script_without_a_main_guard_is_told(tmp_path: Path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"""
+import operator
+from mantus.processes import apply_apart
+from mantus.storage import PhaseConfig, execute
+
+execute(
+    "sum", PhaseConfig(store={tmp_path.as_uri()!r}), lambda work: {{"sum": sum(apply_apart(operator.add, [(1, 2)], 1))}}
+)
+"""
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "RuntimeError: sum: this script has no main guard; put its calls under" in done.stderr
+
+
 def test_a_failing_phase_leaves_nothing_visible(uri: str):
     def produce(work: Work) -> dict[str, int]:
         (work.out / "half").write_bytes(b"half")

@@ -15,7 +15,7 @@ from string import Formatter
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mantus.data.conversations import outside
 from mantus.data.conversations.chatdata import value_words
@@ -79,6 +79,14 @@ class ToolDataConfig(PhaseConfig):
     """Licence of `files`."""
     apart_from: str = ""
     """BFCL's data, a folder or pypi:bfcl-eval==<version>: no row, function or paraphrase of it is trained."""
+
+    @field_validator("kinds")
+    @classmethod
+    def _known(cls, kinds: dict[str, int]) -> dict[str, int]:
+        from mantus.data.conversations.synthesis.dialogues import mix
+
+        mix(kinds)
+        return kinds
 
 
 class ToolSpec(BaseModel):

@@ -104,7 +104,7 @@ def mix(changes: Mapping[str, int]) -> dict[str, int]:
     made = {**MIX, **changes}
     if wrong or not any(made.values()):
         told = wrong[0] if wrong else "all are 0"
-        raise ValueError(f"tooldata.kinds: {told}; give weights from 0 on for some of {', '.join(MIX)}")
+        raise ValueError(f"{told}; give weights from 0 on for some of {', '.join(MIX)}")
     return made
 
 
