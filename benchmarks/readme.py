@@ -1,6 +1,7 @@
 """Put the figures of the last run into README.md and docs/cluster.md, and a picture of its report into docs/.
 
-It knows figures.json and the marks in these pages, not how anything was measured. The picture needs Chromium.
+What that run did not measure keeps the figure it had, with its commit, machine and date: docs/figures.json holds them.
+It knows figures and the marks in these pages, not how anything was measured. The picture needs Chromium.
 """
 
 import json
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
+KEPT = ROOT / "docs" / "figures.json"
 BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
 SHOWN = {
     "run_seconds": "The whole life, after installation",
@@ -66,9 +68,11 @@ PAGES = {"README.md": SHOWN, "docs/cluster.md": CLUSTER}
 def main() -> None:
     """Rewrite the pages between the marks; take the picture where Chromium is found."""
     latest = ROOT / ".mantus" / "runs" / "latest"
-    rows = {row["name"]: row for row in json.loads((latest / "figures.json").read_text())}
+    rows = merged(KEPT, json.loads((latest / "figures.json").read_text()))
     for name, shown in PAGES.items():
         page = ROOT / name
+        if not shown.keys() & rows.keys():
+            continue  # nothing of it was measured yet: it stays as it is
         head, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
         tail = rest.partition(END)[2]
         page.write_text(f"{head}{BEGIN}\n{table(rows, shown)}\n{END}{tail}", encoding="utf-8")
@@ -77,6 +81,15 @@ def main() -> None:
         photograph(chromium, latest / "report.html", ROOT / "docs" / "report.png")
     else:
         print("no Chromium here: docs/report.png stays as it is", file=sys.stderr)
+
+
+def merged(kept: Path, latest: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The figures of pages by name, the latest of each; written back to `kept`."""
+    known = {row["name"]: row for row in json.loads(kept.read_text())} if kept.is_file() else {}
+    shown = {name for page in PAGES.values() for name in page}
+    known.update({row["name"]: row for row in latest if row["name"] in shown})
+    kept.write_text("[\n" + ",\n".join(json.dumps(row) for row in known.values()) + "\n]\n", encoding="utf-8")
+    return known
 
 
 def table(rows: dict[str, dict[str, Any]], shown: dict[str, str]) -> str:
