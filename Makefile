@@ -35,7 +35,7 @@ images: $(READY) ## build the images that have changed, with podman or docker, a
 
 test: $(READY) ## lint, types and the fast tests
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile --max-worker-restart=0
 
 e2e: $(READY) ## the slow proofs: runs, kills, bad input, and the cluster's; writes .mantus/runs/latest/figures.json
 	$(BIN)/python -m pytest -m slow
