@@ -12,6 +12,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from mantus.launch.figures import merge
+
 ROOT = Path(__file__).parent.parent
 KEPT = ROOT / "docs" / "figures.json"
 BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
@@ -85,11 +87,8 @@ def main() -> None:
 
 def merged(kept: Path, latest: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The figures of pages by name, the latest of each; written back to `kept`."""
-    known = {row["name"]: row for row in json.loads(kept.read_text())} if kept.is_file() else {}
     shown = {name for page in PAGES.values() for name in page}
-    known.update({row["name"]: row for row in latest if row["name"] in shown})
-    kept.write_text("[\n" + ",\n".join(json.dumps(row) for row in known.values()) + "\n]\n", encoding="utf-8")
-    return known
+    return {row["name"]: row for row in merge(kept, [row for row in latest if row["name"] in shown])}
 
 
 def table(rows: dict[str, dict[str, Any]], shown: dict[str, str]) -> str:

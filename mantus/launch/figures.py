@@ -74,8 +74,13 @@ class Figure:
 
 def record(path: Path, figures: list[Figure]) -> list[dict[str, Any]]:
     """Merge figures by name into the list stored at `path`; the whole list."""
+    return merge(path, [figure.row() for figure in figures])
+
+
+def merge(path: Path, latest: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same with figures in their stored form."""
     known = {row["name"]: row for row in json.loads(path.read_text())} if path.is_file() else {}
-    known.update({figure.name: figure.row() for figure in figures})
+    known.update({row["name"]: row for row in latest})
     rows = list(known.values())
     path.write_text(json.dumps(rows, indent=1) + "\n")
     return rows

@@ -168,9 +168,10 @@ class Dialogues:
         wanted = self.chance.choice(self.tools)
         way = self.chance.choices(list(UNFIT), list(UNFIT.values()))[0]
         near = [spec for spec in self.by_domain[wanted.domain] if spec.key != wanted.key]
-        pool = [spec for spec in self.others if spec.domain != wanted.domain] or near
         if way in ("twin", "near") and near:
             pool = [spec for spec in near if spec.slots.keys() & wanted.slots.keys()] or near
+        else:
+            pool = [spec for spec in self.others if spec.domain != wanted.domain] or near
         many = self.chance.choice((1, 1, 1, self.settings.max_offered))
         offered = self.chance.sample(pool, min(len(pool), many))
         if way == "about":
