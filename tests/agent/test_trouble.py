@@ -39,11 +39,11 @@ def test_an_endpoint_that_stays_busy_is_given_up(endpoint: Endpoint, llm: Mantus
 
 
 def test_a_wait_beyond_the_deadline_is_not_begun(endpoint: Endpoint, llm: MantusLLM):
-    endpoint.then(refuses(429, Retry_After="8"), says("too late"))
+    endpoint.then(refuses(429, Retry_After="60"), says("too late"))
     start = time.monotonic()
     with pytest.raises(OutOfTime):
         whole(llm.stream(HELLO, deadline=start + 2))
-    assert time.monotonic() - start < 7
+    assert time.monotonic() - start < 50
     assert len(endpoint.requests) == 1
 
 
@@ -87,8 +87,8 @@ def test_nobody_there_is_one_line(closed: str):
 SILENT = {
     "after some text": says("a", end="silent"),
     "at once": Answer(end="silent"),
-    "but for lines that keep alive": Answer([": ping"] * 1000, pause_s=0.02),
-    "but for text without end": says(*["a"] * 1000, pause_s=0.02),
+    "but for lines that keep alive": Answer([": ping"] * 5000, pause_s=0.02),
+    "but for text without end": says(*["a"] * 5000, pause_s=0.02),
 }
 
 
@@ -98,7 +98,7 @@ def test_the_deadline_ends_a_reply_that_does_not(endpoint: Endpoint, llm: Mantus
     start = time.monotonic()
     with pytest.raises(OutOfTime):
         whole(llm.stream(HELLO, deadline=start + 0.5))
-    assert 0.5 <= time.monotonic() - start < 10
+    assert 0.5 <= time.monotonic() - start < 50
 
 
 def test_the_deadline_holds_while_the_models_are_listed(endpoint: Endpoint, llm: MantusLLM):

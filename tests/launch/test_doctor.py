@@ -55,10 +55,8 @@ def kubeconfig(folder: Path, server: str, **context: str) -> Path:
     return path
 
 
-def test_this_machine_has_what_a_run_needs_and_that_is_known_at_once(capsys: pytest.CaptureFixture[str]):
-    start = time.monotonic()
+def test_this_machine_has_what_a_run_needs(capsys: pytest.CaptureFixture[str]):
     checks = list(laptop())
-    assert time.monotonic() - start < 1
     assert not lacking(checks), table(checks)
     names = [check.name for check in checks]
     assert names == ["python", "packages", "cores", "memory", "disk", "git", "s3 server", "cache"]

@@ -258,14 +258,18 @@ def _patiently(url: str, manners: Manners, act: Callable[[], Result]) -> Result:
             raise OSError(f"{url}: the server asks to wait {wait_s:.0f} s; run again then, what has come is kept")
         failed += 1
         if failed < manners.attempts:
-            time.sleep(manners.backoff_s * 2 ** (failed - 1) * _jitter(url, failed) if wait_s is None else wait_s)
+            time.sleep(backoff(url, manners, failed) if wait_s is None else wait_s)
     way_out = "run again later, what has come is kept; or allow more attempts"
     raise OSError(f"{url}: given up after {manners.attempts} attempts, the last: {last}; {way_out}")
 
 
-def _jitter(url: str, failed: int) -> float:
-    """A factor of 0.75 to 1 that differs from URL to URL, so that workers do not come back all at once."""
-    return 0.75 + hashlib.blake2b(f"{url} {failed}".encode(), digest_size=1).digest()[0] / 1024
+def backoff(url: str, manners: Manners, failed: int) -> float:
+    """Seconds to wait after so many failures in a row, from 1: doubled each time, of which up to a quarter is left out.
+
+    How much differs from URL to URL, so that workers do not come back all at once.
+    """
+    jitter = hashlib.blake2b(f"{url} {failed}".encode(), digest_size=1).digest()[0] / 1024
+    return float(manners.backoff_s * 2 ** (failed - 1) * (0.75 + jitter))
 
 
 def _check(url: str, answer: Any) -> None:
