@@ -70,6 +70,8 @@ PAGES = {"README.md": SHOWN, "docs/cluster.md": CLUSTER}
 def main() -> None:
     """Rewrite the pages between the marks; take the picture where Chromium is found."""
     latest = ROOT / ".mantus" / "runs" / "latest"
+    if not (latest / "figures.json").is_file():
+        sys.exit("make readme: .mantus/runs/latest has no figures; `make run` makes them")
     rows = merged(KEPT, json.loads((latest / "figures.json").read_text()))
     for name, shown in PAGES.items():
         page = ROOT / name

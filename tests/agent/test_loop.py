@@ -171,7 +171,7 @@ def test_time_ends_a_slow_tool(endpoint: Endpoint, llm: MantusLLM):
         return str(over.wait(60))
 
     endpoint.then(calls(("wait", {})), says("never"))
-    events = list(agent(llm, [wait], seconds=1.0).run("go"))
+    events = list(agent(llm, [wait], seconds=3.0).run("go"))
     over.set()
     assert ending(events).reason is StopReason.TIME_LIMIT
     (result,) = [event.result for event in events if isinstance(event, Returned)]

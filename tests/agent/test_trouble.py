@@ -108,7 +108,7 @@ def test_the_deadline_holds_while_the_models_are_listed(endpoint: Endpoint, llm:
 
 
 def test_long_silence_without_a_deadline_is_said(endpoint: Endpoint):
-    client = MantusLLM(endpoint.url, timeout_s=0.3)
+    client = MantusLLM(endpoint.url, timeout_s=1.5)
     endpoint.then(says("a", end="silent"))
     with pytest.raises(EndpointError, match="gone silent"):
         whole(client.stream(HELLO, deadline=math.inf))

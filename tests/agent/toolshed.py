@@ -37,7 +37,7 @@ def doze(*, path: str) -> str:
     return "over"
 
 
-@tool(effects=["writes"], timeout_s=2.0)
+@tool(effects=["writes"], timeout_s=5.0)
 def hold(*, path: str) -> str:
     """Hold a lock for a minute, and share it with a process of one's own."""
     with open(path, "w") as stream:

@@ -166,13 +166,13 @@ def test_throttled_to_a_trickle(site: Site, tmp_path: Path):
     site.files["/file"] = BODY[:600]
     site.faults["/file"] = [Fault(stall_s=0.05)]
     assert bring(site, tmp_path, manners=replace(QUICK, timeout_s=0.3)) == BODY[:600]
-    assert len(site.gets("/file")) == 2, "a transfer that crawls is a lost one"
+    assert len(site.gets("/file")) >= 2, "a transfer that crawls is a lost one"
 
 
 def test_a_silent_server_is_given_up(site: Site, tmp_path: Path):
     site.faults["/file"] = [Fault(stall_s=2) for _ in range(2)]
     with pytest.raises(OSError, match=r"given up after 2 attempts, the last: ReadTimeout"):
-        bring(site, tmp_path, manners=replace(QUICK, timeout_s=0.1, attempts=2))
+        bring(site, tmp_path, manners=replace(QUICK, timeout_s=0.5, attempts=2))
 
 
 def test_a_length_that_lies_is_seen_by_the_size_that_is_known(site: Site, tmp_path: Path):
