@@ -1,6 +1,7 @@
 """W8A8 for vLLM: folding changes nothing, int8 little; what is kept stays in bf16; the files are as vLLM reads them."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -77,5 +78,14 @@ def test_int8_costs_little(inputs, tmp_path: Path):
 
 def test_rows_have_a_scale_each():
     packed, scale = quantize_rows(torch.tensor([[1.0, -127.0], [0.5, 0.25]]))
-    assert packed.tolist() == [[1, -127], [127, 64]]
-    assert torch.allclose(scale, torch.tensor([[1.0], [0.5 / 127]]))
+    assert packed.tolist() == [[1, -127], [85, 42]]
+    assert torch.allclose(scale, torch.tensor([[1.0], [0.75 / 127]]))
+
+
+@pytest.mark.parametrize("make", [torch.randn, torch.rand, torch.ones], ids=["normal", "of one sign", "all equal"])
+def test_no_pair_of_products_is_cut_off_in_16_bits(make: Callable[..., torch.Tensor]):
+    torch.manual_seed(0)
+    packed, _ = quantize_rows(make(64, 96))
+    for inputs in (torch.randint(0, 256, (50, 96)), torch.full((1, 96), 255)):
+        products = (inputs[:, None] * packed.int()).unflatten(-1, (-1, 2)).sum(-1)
+        assert products.abs().max() < 1 << 15
