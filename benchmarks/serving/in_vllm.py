@@ -5,13 +5,11 @@ JSON in: {model, windows, dtype}.  JSON out, the last line: {nll: nats a token, 
 
 import json
 import math
-import os
 import sys
 
 
 def main() -> None:
     """Answer one question."""
-    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GB; by default what fits into an empty machine
     import vllm
 
     question = json.load(sys.stdin)

@@ -8,16 +8,16 @@ their own below .mantus/bench. It knows qualities, not speeds.
 import argparse
 import json
 import math
-import os
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.serving.peers import precision, python_of
+from benchmarks.serving.peers import precision, python_of, surroundings
 from benchmarks.serving.smollm import build
 from mantus.launch.figures import Figure, record, table
+from mantus.processes import num_processors
 from mantus.release import heldout
 from mantus.release.gguf import write_gguf
 from mantus.release.measure import TorchSpeaker, torch_model
@@ -56,8 +56,6 @@ ASKED = (
     "Name a famous painter.",
     "What is a metaphor?",
 )
-PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}
-"""Threads that spin for each other stand still where a neighbour wants the processor."""
 IN_LLAMA = 8
 """Windows that llama.cpp is asked: it gives one token's probability at a time."""
 REPLY = 32
@@ -77,8 +75,8 @@ def text(folder: Path) -> Path:
 def ask(python: Path | None, script: str, question: dict[str, Any]) -> dict[str, Any]:
     """Run a script of this folder in another environment: JSON in, JSON out."""
     words = [python, HERE / script]
-    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | PASSIVE
-    done = subprocess.run(words, input=json.dumps(question), stdout=subprocess.PIPE, text=True, check=True, env=clean)
+    told = {"input": json.dumps(question), "env": surroundings(num_processors())}
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True, **told)
     answer: dict[str, Any] = json.loads([line for line in done.stdout.splitlines() if line.startswith("{")][-1])
     return answer
 

@@ -56,13 +56,13 @@ def _packed(model: nn.Module, tied: bool, ignored: Collection[str]) -> Iterator[
 
 
 def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """weight [out, in], of an even number of inputs -> int8 of the same shape and float32 scales [out, 1], symmetric.
+    """weight [out, in] -> int8 of the same shape and float32 scales [out, 1], symmetric.
 
     Two neighbours of one sign add up to 128 at most: x86 processors without VNNI add two products with inputs of up
     to 255 in 16 bits (`vpmaddubsw`), and what does not fit is cut off.
     """
-    pairs = weight.view(len(weight), -1, 2)
-    heaviest = (pairs.clamp(min=0).sum(-1)).maximum((-pairs).clamp(min=0).sum(-1)).amax(1, keepdim=True)
+    pairs = weight[:, :-1:2] + weight[:, 1::2]
+    heaviest = torch.cat([weight, pairs], 1).abs().amax(1, keepdim=True)
     scale = heaviest.clamp(min=1e-10) / 127
     return (weight / scale).round().clamp(-127, 127).to(torch.int8), scale.to(torch.float32)
 
