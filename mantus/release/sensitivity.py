@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from mantus.release.measure import torch_model
+from mantus.release.w8a8 import quantize_rows
 
 WINDOWS = 4
 BLOCK = 32
@@ -51,7 +52,7 @@ def quantised(model: nn.Module, layer: str, activations: bool) -> Iterator[None]
     stored = [part.weight.data for part in parts]
     hooks = [part.register_forward_pre_hook(_round_inputs) for part in parts if activations]
     for part in parts:
-        part.weight.data = round_rows(part.weight.data) if activations else round_blocks(part.weight.data)
+        part.weight.data = _as_w8a8(part.weight.data) if activations else round_blocks(part.weight.data)
     try:
         yield
     finally:
@@ -63,6 +64,11 @@ def quantised(model: nn.Module, layer: str, activations: bool) -> Iterator[None]
 
 def _round_inputs(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     return (round_rows(inputs[0]), *inputs[1:])
+
+
+def _as_w8a8(weight: torch.Tensor) -> torch.Tensor:
+    packed, scale = quantize_rows(weight)
+    return packed * scale
 
 
 def round_rows(values: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,8 @@ import torch
 from mantus.release.gate import Limits, attempt, check, passes
 from mantus.release.measure import Measured, torch_model
 from mantus.release.run import ReleaseConfig, run
-from mantus.release.sensitivity import rank_layers, round_blocks
+from mantus.release.sensitivity import quantised, rank_layers, round_blocks
+from mantus.release.w8a8 import quantize_rows
 from mantus.storage import fetch
 from tests.conftest import TEXT
 from tests.release.others import make_model
@@ -86,6 +87,16 @@ def brittle(inputs, tmp_path_factory) -> Path:
 def test_the_most_sensitive_layer_is_found(brittle: Path):
     windows = [list(range(5, 100)), list(range(100, 200))]
     assert rank_layers(brittle, windows, activations=False)[0] == "model.layers.5."
+
+
+def test_layers_are_compared_with_the_weights_that_w8a8_writes(brittle: Path):
+    model = torch_model(brittle)
+    part = model.get_submodule("model.layers.0.mlp.up_proj")
+    own = part.weight.data
+    packed, scale = quantize_rows(own)
+    with quantised(model, "model.layers.0.", True):
+        assert torch.equal(part.weight.data, packed * scale)
+    assert torch.equal(part.weight.data, own)
 
 
 def test_blocks_lose_what_lies_beside_an_outlier():
