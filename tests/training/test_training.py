@@ -144,16 +144,19 @@ def test_every_conversation_comes_once_an_epoch_and_only_replies_count():
     assert (targets[:, 1] == 9).all()
 
 
-def test_chunked_cross_entropy_equals_torchs():
+@pytest.mark.parametrize("z_loss", [0.0, 0.1])
+def test_chunked_cross_entropy_equals_torchs(z_loss: float):
     torch.manual_seed(0)
     x = torch.randn(1100, 16, requires_grad=True)
     w = torch.randn(50, 16, requires_grad=True)
     targets = torch.randint(50, (1100,))
     targets[::7] = IGNORE
-    loss = LinearCrossEntropy.apply(x, w, targets, torch.float32, 0.0)
+    loss = LinearCrossEntropy.apply(x, w, targets, torch.float32, z_loss)
     loss.backward()
     x2, w2 = x.detach().requires_grad_(), w.detach().requires_grad_()
-    reference = torch.nn.functional.cross_entropy(x2 @ w2.T, targets, reduction="sum", ignore_index=IGNORE)
+    logits = x2 @ w2.T
+    reference = torch.nn.functional.cross_entropy(logits, targets, reduction="sum", ignore_index=IGNORE)
+    reference = reference + z_loss * logits.logsumexp(dim=1)[targets != IGNORE].square().sum()
     reference.backward()
     assert loss.item() == pytest.approx(reference.item(), rel=1e-5)
     assert torch.allclose(x.grad, x2.grad, atol=1e-4)
