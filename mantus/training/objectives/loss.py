@@ -25,12 +25,8 @@ class LinearCrossEntropy(torch.autograd.Function):
         dx_ND = torch.zeros_like(x_ND)
         dw_VD = torch.zeros_like(w_VD, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         total = x_ND.new_zeros((), dtype=torch.float32)
-        for start in range(0, len(x_ND), CHUNK_TOKENS):
-            part = slice(start, start + CHUNK_TOKENS)
-            rows = (targets_N[part] != IGNORE).nonzero().squeeze(1)
-            if not len(rows):
-                continue
-            x, target = x_ND[part][rows].to(dtype), targets_N[part][rows, None]
+        for rows in (targets_N != IGNORE).nonzero().squeeze(1).split(CHUNK_TOKENS):
+            x, target = x_ND[rows].to(dtype), targets_N[rows, None]
             logits = (x @ w.T).float()
             top, said = logits.amax(dim=1, keepdim=True), logits.gather(1, target)
             powers = logits.sub_(top).exp_()  # once: two thirds of what is not a matrix product
@@ -40,7 +36,7 @@ class LinearCrossEntropy(torch.autograd.Function):
             slope = powers.mul_((1 + 2 * z_loss * lse) / sums)
             slope.scatter_add_(1, target, torch.full_like(lse, -1.0))
             slope = slope.to(dtype)
-            dx_ND[start + rows] = (slope @ w).to(dx_ND.dtype)
+            dx_ND[rows] = (slope @ w).to(dx_ND.dtype)
             if dw_VD is None:
                 continue
             if dtype == dw_VD.dtype:
