@@ -1,6 +1,7 @@
 """What schedules reach at equal length, and what a model of size mini learns in an hour.
 
-`python -m benchmarks.training.schedules [--only wsd|mini] [--minutes 60] [--quick] [--out benchmarks/results]`.
+`python -m benchmarks.training.schedules [--only wsd|mini] [--minutes 60] [--quick] [--out benchmarks/results]
+[--picture docs/mini.svg]`.
 WSD against cosine: the same model, data, steps and learning rates, each schedule at its best rate. WSD's decay sets out
 from a plateau, which a longer run would share; cosine has to begin anew. It knows held-out losses, not tasks.
 """
@@ -43,8 +44,10 @@ def compare(made: dict[str, Any], steps: int, rates: tuple[float, ...]) -> list[
     return [*figures, Figure("train_wsd_over_cosine", best["wsd"] / best["cosine"], "x", "< 1")]
 
 
-def learn(made: dict[str, str], minutes: float, settings: dict[str, Any], out: Path | None) -> list[Figure]:
-    """As many steps as fit the time, by the speed of a few; the curve as a table and, with `out`, a file."""
+def learn(
+    made: dict[str, str], minutes: float, settings: dict[str, Any], out: Path | None, picture: Path | None
+) -> list[Figure]:
+    """As many steps as fit the time, by the speed of a few; the curve as a table, a file and a picture."""
     trial = {**made, **settings, "steps": TRIAL_STEPS, "evaluate_every": 0, "checkpoint_every": 0}
     speed = pretrain(trial)["stats"]["tokens_per_second"]
     steps = max(2 * TRIAL_STEPS, int(minutes * 60 * speed / settings["batch_tokens"]))
@@ -67,11 +70,28 @@ def learn(made: dict[str, str], minutes: float, settings: dict[str, Any], out: P
     if out:
         out.mkdir(parents=True, exist_ok=True)
         (out / "training_mini.json").write_text(json.dumps({"curve": rows, "history": history(done["uri"])}) + "\n")
+    if picture:
+        draw(rows, picture)
     return [
         Figure("train_mini_bits_per_byte", rows[-1]["bits_per_byte"], "bits/byte"),
         Figure("train_mini_tokens_per_second", rate, "tokens/s"),
         Figure("train_mini_minutes", steps * settings["batch_tokens"] / rate / 60, "min"),
     ]
+
+
+def draw(rows: list[dict[str, float]], path: Path) -> None:
+    """The curve of held-out bits a byte over minutes, as SVG."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "mantus"
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6, 3), layout="constrained")
+    axes.plot([row["minutes"] for row in rows], [row["bits_per_byte"] for row in rows], marker=".", color="#4c78a8")
+    axes.set(xlabel="minutes of training", ylabel="held-out bits a byte", ylim=(0, None))
+    axes.grid(alpha=0.3)
+    figure.savefig(path, metadata={"Date": None})
 
 
 def main() -> None:
@@ -83,6 +103,7 @@ def main() -> None:
     parser.add_argument("--megabytes", type=float, default=60, help="of text (default %(default)s)")
     parser.add_argument("--compile", action="store_true", help="compile the mini model")
     parser.add_argument("--quick", action="store_true", help="a few steps each: whether it works")
+    parser.add_argument("--picture", type=Path, help="an SVG to draw the mini model's curve into")
     parser.add_argument("--out", type=Path, help="folder to write training_schedules.json and training_mini.json into")
     given = parser.parse_args()
     figures = []
@@ -93,7 +114,7 @@ def main() -> None:
             figures += compare(runs, 4 if given.quick else given.steps, RATES[:1] if given.quick else RATES)
         if given.only != "wsd":
             settings = {**MINI, "compile": given.compile, **(QUICK if given.quick else {})}
-            figures += learn(made, 0.2 if given.quick else given.minutes, settings, given.out)
+            figures += learn(made, 0.2 if given.quick else given.minutes, settings, given.out, given.picture)
     store_figures(figures, given.out, "training_schedules")
 
 
