@@ -84,7 +84,7 @@ def draw(rows: list[dict[str, float]], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "mantus"
+    matplotlib.rcParams.update({"svg.hashsalt": "mantus", "svg.fonttype": "none"})
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(6, 3), layout="constrained")
