@@ -25,7 +25,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         dx_ND = torch.zeros_like(x_ND)
         dw_VD = torch.zeros_like(w_VD, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         total = x_ND.new_zeros((), dtype=torch.float32)
-        for rows in (targets_N != IGNORE).nonzero().squeeze(1).split(CHUNK_TOKENS):
+        for rows in torch.split((targets_N != IGNORE).nonzero().squeeze(1), CHUNK_TOKENS):
             x, target = x_ND[rows].to(dtype), targets_N[rows, None]
             logits = (x @ w.T).float()
             top, said = logits.amax(dim=1, keepdim=True), logits.gather(1, target)
