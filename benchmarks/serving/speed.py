@@ -41,7 +41,7 @@ from mantus.text.tokenizer import SPECIAL_TOKENS, write_files
 
 START_TIMEOUT_S = 300
 OURS = "Mantus"
-TURNS = 15
+TURNS = 7
 SCHEMA = {
     "type": "object",
     "properties": {
@@ -200,23 +200,20 @@ def killed(peer: Peer, python: Path, folder: Path, log: Path) -> float:
 
 
 def http_cost(folder: Path, log: Path) -> float:
-    """The share of the engine's throughput at 16 streams that its server costs: in turns, both loaded all the while."""
+    """The share of the engine's throughput at 16 streams that its server costs: by turns, both loaded all the while."""
     plan, streams = Plan(), 16
     engine = open_engine(folder, num_processors(), 1.0)
 
     def alone(number: int) -> float:
         return rate(engine, prompts(plan, streams, plan.load[0], number), plan.load[1])
 
-    def served(number: int) -> float:
-        return asyncio.run(load(base, Plan(seed=number, repeats=1), streams))
+    async def served(base: str, number: int) -> float:
+        async with httpx.AsyncClient(base_url=base, timeout=600, trust_env=False) as client:
+            return await load(client, Plan(seed=number, repeats=1), streams)
 
     with running(PEERS[0], Path(sys.executable), folder, log) as (_, base, _):
-        pairs = []
-        for number in range(TURNS + 1):
-            ways = (alone, served) if number % 2 else (served, alone)  # a machine that slows down slows each as often
-            rates = {way: way(number) for way in ways}
-            pairs.append((rates[alone], rates[served]))
-        del pairs[0]  # the first of each warms up
+        alone(0), asyncio.run(served(base, 0))
+        pairs = [(alone(number), asyncio.run(served(base, number))) for number in range(1, TURNS + 1)]
     engine.close()
     print(f"alone and served: {[tuple(map(round, pair)) for pair in pairs]}", file=sys.stderr, flush=True)
     return 1 - statistics.median(with_server / without for without, with_server in pairs)
