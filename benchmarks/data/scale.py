@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.pictures import picture
 from mantus.launch.figures import Figure, record, written_by
 from mantus.launch.plan.arithmetic import Input, explain, gets, read_amount, show
 from mantus.launch.plan.corpus import CONSTANTS
@@ -177,24 +178,17 @@ def put(page: str, blocks: dict[str, str]) -> str:
 
 def draw(drawn: dict[str, Any], path: Path) -> None:
     """Two histograms: buckets of tokens, and segments of bands with and without a value that many share."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "mantus"
-    from matplotlib import pyplot
-
     value = drawn["plan"].values
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3), layout="constrained")
     sizes = drawn["buckets"] * value["token_bytes"] / value["bytes_per_token"] / 1e6
-    left.hist(sizes, bins=60, histtype="stepfilled", color="#4c78a8")
-    left.set(title=f"{len(sizes):,} buckets of tokens", xlabel="MB", ylabel="buckets")
     cases = {case: drawn[f"{SHAPES[-1][0]} {case}"].ravel() * VALUES["record_bytes"] / 1e6 for case in CASES}
     edges = np.linspace(*(pick(np.concatenate(list(cases.values()))) for pick in (np.min, np.max)), 80)
-    for (case, megabytes), colour in zip(cases.items(), ("#4c78a8", "#e45756"), strict=True):
-        right.hist(megabytes, bins=edges, histtype="stepfilled", label=case, color=colour, alpha=0.7)
-    right.set(title=f"segments of {SHAPES[-1][0]} bands", xlabel="MB of records", ylabel="segments", yscale="log")
-    right.legend(frameon=False)
-    figure.savefig(path, metadata={"Date": None})
+    with picture(path, (9, 3), columns=2) as (left, right):
+        left.hist(sizes, bins=60, histtype="stepfilled", color="#4c78a8")
+        left.set(title=f"{len(sizes):,} buckets of tokens", xlabel="MB", ylabel="buckets")
+        for (case, megabytes), colour in zip(cases.items(), ("#4c78a8", "#e45756"), strict=True):
+            right.hist(megabytes, bins=edges, histtype="stepfilled", label=case, color=colour, alpha=0.7)
+        right.set(title=f"segments of {SHAPES[-1][0]} bands", xlabel="MB of records", ylabel="segments", yscale="log")
+        right.legend(frameon=False)
 
 
 def figures(documents: int, found: list[Shuffled], plans: list[Plan], cost: tuple[float, float]) -> Iterator[Figure]:

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.pictures import picture
 from benchmarks.training.inputs import bits_per_byte, bytes_per_token, history, inputs, losses, pretrain, store_figures
 from mantus.launch.figures import Figure
 
@@ -45,7 +46,7 @@ def compare(made: dict[str, Any], steps: int, rates: tuple[float, ...]) -> list[
 
 
 def learn(
-    made: dict[str, str], minutes: float, settings: dict[str, Any], out: Path | None, picture: Path | None
+    made: dict[str, str], minutes: float, settings: dict[str, Any], out: Path | None, drawn: Path | None
 ) -> list[Figure]:
     """As many steps as fit the time, by the speed of a few; the curve as a table, a file and a picture."""
     trial = {**made, **settings, "steps": TRIAL_STEPS, "evaluate_every": 0, "checkpoint_every": 0}
@@ -70,8 +71,8 @@ def learn(
     if out:
         out.mkdir(parents=True, exist_ok=True)
         (out / "training_mini.json").write_text(json.dumps({"curve": rows, "history": history(done["uri"])}) + "\n")
-    if picture:
-        draw(rows, picture)
+    if drawn:
+        draw(rows, drawn)
     return [
         Figure("train_mini_bits_per_byte", rows[-1]["bits_per_byte"], "bits/byte"),
         Figure("train_mini_tokens_per_second", rate, "tokens/s"),
@@ -81,17 +82,10 @@ def learn(
 
 def draw(rows: list[dict[str, float]], path: Path) -> None:
     """The curve of held-out bits a byte over minutes, as SVG."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams.update({"svg.hashsalt": "mantus", "svg.fonttype": "none"})
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(6, 3), layout="constrained")
-    axes.plot([row["minutes"] for row in rows], [row["bits_per_byte"] for row in rows], marker=".", color="#4c78a8")
-    axes.set(xlabel="minutes of training", ylabel="held-out bits a byte", ylim=(0, None))
-    axes.grid(alpha=0.3)
-    figure.savefig(path, metadata={"Date": None})
+    with picture(path, (6, 3)) as axes:
+        axes.plot([row["minutes"] for row in rows], [row["bits_per_byte"] for row in rows], marker=".", color="#4c78a8")
+        axes.set(xlabel="minutes of training", ylabel="held-out bits a byte", ylim=(0, None))
+        axes.grid(alpha=0.3)
 
 
 def main() -> None:
