@@ -96,6 +96,8 @@ class Engine(ABC):
     vocab_size: int
     failure: str = ""
     """Why the engine can go on no more; '' while it can."""
+    pid: int = 0
+    """The process that holds the model; 0 is this one."""
 
     @abstractmethod
     def submit(self, prompt: Sequence[int], sampling: Sampling, on_token: OnToken) -> Handle:

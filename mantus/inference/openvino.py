@@ -1,76 +1,89 @@
-"""The OpenVINO GenAI engine: continuous batching, paged KV cache, prefix cache, grammar-constrained decoding.
+"""The OpenVINO GenAI engine, which runs in a process of its own (pipeline.py): this is the server's end of its wire.
 
-One thread owns the pipeline and steps it; everything else talks to that thread through a queue.
+A thread starts that process and hears its tokens, another sends it requests, so that nobody who asks ever waits for a
+step. Prompts are scored here, by a second copy of the model.
 """
 
+import itertools
 import json
+import multiprocessing
+import queue
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from mantus.inference.engine import Engine, EngineStats, OnToken, Sampling, Scored, Token
+from mantus.inference.pipeline import Ask, Step, generation, open_pipeline, properties, read_all
+from mantus.processes import num_processors, start_child
 
-from mantus.inference.engine import EngineStats, Request, Sampling, Scored, ThreadedEngine, Token
-from mantus.processes import num_processors
-from mantus.text.calls import OPEN
-from mantus.text.grammar import Constraint
-
-MAX_BATCHED_TOKENS = 1024
+PROGRAM = ["-c", "from mantus.inference.pipeline import main; main()"]
+"""Not -m: what it sends would be of the module __main__, which is another one here."""
 BLOCK = 32
 """Positions of a block of KV cache on CPU."""
-MAX_GRAMMARS = 1000
-"""Grammars after which an idle engine begins with a fresh pipeline: xgrammar keeps each that it has compiled."""
-MAX_SHAPES = 64
-"""Shapes of steps whose prepared primitives OpenVINO keeps: by default 5,000, and a server's memory doubled in a minute
-of varied load."""
-MAX_FAILURES = 3
-"""Steps that may fail one after the other before the engine gives up."""
-PROPERTIES_FILE = "mantus_engine.json"
-"""In a variant's folder: CPU plugin properties that the release gate measured with."""
+GRACE_S = 10.0
+"""Seconds that the process may take for its last step when it is told to end."""
 
 
-@dataclass(eq=False)
-class _Request(Request):
-    """A request as the engine's thread sees it."""
+@dataclass(eq=False, frozen=True, slots=True)
+class _Request:
+    """A request under way; see `Handle`."""
 
-    handle: Any = None
-    begun: bool = False
+    number: int
+    on_token: OnToken
+    outbox: "queue.SimpleQueue[Ask | int | None]"
+
+    def cancel(self) -> None:
+        """See `Handle`."""
+        self.outbox.put(self.number)
 
 
-class OpenVINOEngine(ThreadedEngine[_Request]):
+class OpenVINOEngine(Engine):
     """See `Engine`."""
-
-    kind = _Request
 
     def __init__(self, folder: Path, threads: int = 0, cache_gib: float = 0.5) -> None:
         config = json.loads((folder / "config.json").read_text())
         self.max_context = int(config["max_position_embeddings"])
         self.vocab_size = int(config["vocab_size"])
-        self._folder, self._threads = folder, threads or num_processors()
-        self._num_blocks = num_blocks(config, cache_gib)
-        self._pipeline = self._open(prefix_caching=True)
+        self._given = folder, threads or num_processors(), num_blocks(config, cache_gib)
         self._scorer: Any = None
         self._logits: Any = None
         self._scorer_lock = threading.Lock()
-        self._active: list[_Request] = []
-        self._number = 0
-        self._grammars: set[int] = set()
-        self._scheduled, self._cache_usage = 0, 0.0
-        self._start()
+        self._numbers = itertools.count(1)
+        self._requests: dict[int, _Request] = {}
+        self._step = Step([])
+        self._outbox: queue.SimpleQueue[Ask | int | None] = queue.SimpleQueue()
+        self._closing = False
+        opened: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, args=(opened,), daemon=True, name="engine")
+        self._thread.start()
+        if problem := opened.get():
+            raise RuntimeError(problem)
+
+    def submit(self, prompt: Sequence[int], sampling: Sampling, on_token: OnToken) -> _Request:
+        """See `Engine`."""
+        request = _Request(next(self._numbers), on_token, self._outbox)
+        self._requests[request.number] = request
+        self._outbox.put((request.number, list(prompt), sampling))
+        return request
 
     def score(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
         """Log probabilities of prompt tokens, through a second pipeline over the same model.
 
         The serving pipeline cannot give them: tokens found in its prefix cache come back without any.
         """
+        import numpy as np
         import openvino as ov
 
         with self._scorer_lock:
             if self._scorer is None:
-                self._scorer = self._open(prefix_caching=False)
-            config = self._generation(Sampling(max_tokens=1, ignore_stop=True))
+                self._scorer = open_pipeline(*self._given, prefix_caching=False)
+            config = generation(Sampling(max_tokens=1, ignore_stop=True))
             config.echo = True
             handles = [
                 self._scorer.add_request(index, ov.Tensor(np.array([prompt], dtype=np.int64)), config)
@@ -79,7 +92,7 @@ class OpenVINOEngine(ThreadedEngine[_Request]):
             while self._scorer.has_non_finished_requests():
                 self._scorer.step()
             return [
-                [float(value) for value in _read_all(handle)[1][1 : len(prompt)]]
+                [float(value) for value in read_all(handle)[1][1 : len(prompt)]]
                 for handle, prompt in zip(handles, prompts, strict=True)
             ]
 
@@ -97,135 +110,75 @@ class OpenVINOEngine(ThreadedEngine[_Request]):
     def _prompt_logits(self) -> Any:
         from mantus.inference.logits import PromptLogits
 
-        self._logits = self._logits or PromptLogits(self._folder, properties(self._folder, self._threads))
+        self._logits = self._logits or PromptLogits(self._given[0], properties(*self._given[:2]))
         return self._logits
 
     def stats(self) -> EngineStats:
         """Running and waiting requests, share of the KV cache in use."""
-        active = len(self._active)
-        running = min(active, self._scheduled)
-        return EngineStats(running, active - running + self._inbox.qsize(), self._cache_usage)
+        asked = len(self._requests)
+        running = min(asked, self._step.scheduled)
+        return EngineStats(running, asked - running, self._step.cache_usage)
 
-    def _open(self, prefix_caching: bool) -> Any:
-        import openvino_genai
+    def close(self) -> None:
+        """See `Engine`."""
+        self._closing = True
+        self._outbox.put(None)
+        self._thread.join(GRACE_S + 1)
 
-        scheduler = openvino_genai.SchedulerConfig()
-        scheduler.num_kv_blocks = self._num_blocks
-        scheduler.enable_prefix_caching = prefix_caching
-        scheduler.max_num_batched_tokens = MAX_BATCHED_TOKENS
-        settings = properties(self._folder, self._threads)
-        return openvino_genai.ContinuousBatchingPipeline(str(self._folder), scheduler, "CPU", settings)
-
-    def _work(self) -> None:
-        """Take requests, step the pipeline, hand out tokens, until told to end or broken."""
-        failed = 0
-        while failed < MAX_FAILURES and self._take():
-            try:
-                self._step()
-                failed = 0
-            except RuntimeError as error:
-                failed += 1
-                self._recover(str(error).strip().splitlines()[-1], for_good=failed == MAX_FAILURES)
-        for left in self._active:
-            left.on_token(Token(-1, 0.0, "cancelled"))
-        self._active = []
-        while self.failure and (request := self._inbox.get()):
-            request.on_token(Token(-1, 0.0, "error", self.failure))
-
-    def _step(self) -> None:
-        self._pipeline.step()
-        measured = self._pipeline.get_metrics()
-        self._cache_usage = measured.cache_usage / 100
-        self._active = [request for request in self._active if self._deliver(request)]
-        self._scheduled = measured.scheduled_requests if self._active else 0
-
-    def _recover(self, note: str, for_good: bool) -> None:
-        """Give up what runs and begin with a fresh pipeline: after a failed step the old one has lost its order.
-
-        The engine compiles a grammar at a request's first step: one that has a grammar and no token yet is at fault.
-        """
-        for request in self._active:
-            at_fault = request.sampling.constraint is not None and not request.begun
-            request.on_token(Token(-1, 0.0, "refused" if at_fault else "error", note))
-        self._active, self._scheduled = [], 0
-        if for_good:
-            self.failure = note
-        else:
-            self._pipeline = self._open(prefix_caching=True)
-
-    def _take(self) -> bool:
-        """Move new requests from the inbox to the pipeline, waiting for one when there is nothing to do."""
-        while not self._active or not self._inbox.empty():
-            if not self._active and len(self._grammars) > MAX_GRAMMARS:
-                self._grammars.clear()
-                self._pipeline = self._open(prefix_caching=True)
-            request = self._inbox.get()
-            if request is None:
-                for left in self._active:
-                    left.handle.cancel()
-                return False
-            self._add(request)
-        return True
-
-    def _add(self, request: _Request) -> None:
-        import openvino as ov
-
-        self._number += 1
-        prompt = ov.Tensor(np.array([request.prompt], dtype=np.int64))
+    def _work(self, opened: "queue.SimpleQueue[str]") -> None:
+        """Start the process and hear it to its end: it dies with the thread that starts it, so one thread does both."""
+        ours, theirs = multiprocessing.Pipe()
+        words = [sys.executable, *PROGRAM, str(theirs.fileno()), *map(str, self._given)]
+        child = start_child(words, pass_fds=[theirs.fileno()])
+        self.pid = child.pid
+        theirs.close()
         try:
-            config = self._generation(request.sampling)
-            if request.sampling.constraint is not None:
-                self._grammars.add(hash(request.sampling.constraint))
-            request.handle = self._pipeline.add_request(self._number, prompt, config)
-        except (RuntimeError, TypeError) as error:  # for example a grammar that it cannot compile
-            request.on_token(Token(-1, 0.0, "refused", str(error).strip().splitlines()[-1]))
-            return
-        self._active.append(request)
+            with ours, suppress(EOFError, OSError):
+                opened.put(problem := ours.recv())
+                if not problem:
+                    threading.Thread(target=self._send, args=(ours,), daemon=True, name="engine's requests").start()
+                    self._hear(ours)
+        finally:
+            ended = _end(child)
+            self.failure = self.failure or ("" if self._closing else ended)
+            opened.put(ended)
+            self._drop()
 
-    def _deliver(self, request: _Request) -> bool:
-        """Hand out new tokens; whether the request goes on."""
-        if request.cancelled.is_set():
-            request.handle.cancel()
-            request.on_token(Token(-1, 0.0, "cancelled"))
-            return False
-        ids, logprobs, finish = _read_all(request.handle)
-        request.begun = request.begun or bool(ids)
-        for index, (token, logprob) in enumerate(zip(ids, logprobs, strict=True)):
-            request.on_token(Token(token, float(logprob), finish if index == len(ids) - 1 else ""))
-        if not ids and finish:
-            note = "the prompt needs more KV cache than there is" if finish == "refused" else ""
-            request.on_token(Token(-1, 0.0, finish, note))
-        return not finish
+    def _hear(self, wire: Connection) -> None:
+        """Hand out tokens as long as any come."""
+        while True:
+            self._step = wire.recv()
+            self.failure = self._step.failure
+            for number, token in self._step.tokens:
+                request = self._requests.pop(number) if token.finish else self._requests[number]
+                request.on_token(token)
 
-    def _generation(self, sampling: Sampling) -> Any:
-        import openvino_genai
+    def _send(self, wire: Connection) -> None:
+        """Send what is asked until there is no more; who asks a process that is gone is told so."""
+        message: Ask | int | None = 0
+        while message is not None:
+            message = self._outbox.get()
+            with suppress(OSError):
+                wire.send(message)
+            if self.failure:
+                self._drop()
 
-        config = openvino_genai.GenerationConfig()
-        config.max_new_tokens = sampling.max_tokens
-        config.logprobs = 1
-        config.ignore_eos = sampling.ignore_stop
-        config.presence_penalty = sampling.presence_penalty
-        config.frequency_penalty = sampling.frequency_penalty
-        if sampling.stop_ids and not sampling.ignore_stop:
-            config.stop_token_ids = set(sampling.stop_ids)
-            config.eos_token_id = min(sampling.stop_ids)
-        if sampling.temperature > 0:
-            config.do_sample = True
-            config.temperature = sampling.temperature
-            config.top_p = sampling.top_p
-            config.rng_seed = sampling.seed
-            if sampling.top_k:
-                config.top_k = sampling.top_k
-        if sampling.constraint is not None:
-            config.structured_output_config = _structured(sampling.constraint)
-        return config
+    def _drop(self) -> None:
+        """End every request, and what is asked of it."""
+        last = Token(-1, 0.0, "error" if self.failure else "cancelled", self.failure)
+        with suppress(KeyError):
+            while True:
+                self._requests.popitem()[1].on_token(last)
 
 
-def properties(folder: Path, threads: int) -> dict[str, Any]:
-    """What the CPU plugin runs a variant's folder with: so many threads, and what the release found to be best."""
-    stored = folder / PROPERTIES_FILE
-    found = json.loads(stored.read_text()) if stored.is_file() else {}
-    return {"INFERENCE_NUM_THREADS": threads, "CPU_RUNTIME_CACHE_CAPACITY": MAX_SHAPES, **found}
+def _end(child: "subprocess.Popen[bytes]") -> str:
+    """See that a process whose wire is closed ends; how it ended."""
+    try:
+        code = child.wait(GRACE_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        code = child.wait()
+    return f"the engine was killed by signal {-code}" if code < 0 else f"the engine ended with exit code {code}"
 
 
 def num_blocks(config: dict[str, Any], cache_gib: float) -> int:
@@ -235,31 +188,3 @@ def num_blocks(config: dict[str, Any], cache_gib: float) -> int:
     position = 2 * 2 * config["num_hidden_layers"] * heads * width
     longest = -(-int(config["max_position_embeddings"]) // BLOCK) + 1
     return int(max(longest, cache_gib * (1 << 30) // (BLOCK * position)))
-
-
-def _read_all(handle: Any) -> tuple[list[int], list[float], str]:
-    """Everything a handle has ready: ids, their log probabilities, why it finished ('' while it runs)."""
-    import openvino_genai
-
-    reasons = openvino_genai.GenerationFinishReason
-    ids: list[int] = []
-    logprobs: list[float] = []
-    finish = ""
-    while handle.can_read():
-        for output in handle.read().values():
-            ids += output.generated_ids
-            logprobs += output.generated_log_probs
-            finish = {reasons.STOP: "stop", reasons.LENGTH: "length"}.get(output.finish_reason, finish)
-    if handle.get_status() == openvino_genai.GenerationStatus.IGNORED:
-        finish = "refused"
-    return ids, logprobs, finish
-
-
-def _structured(constraint: Constraint) -> Any:
-    import openvino_genai
-
-    kinds = openvino_genai.StructuredOutputConfig
-    if constraint.ebnf:
-        return kinds(grammar=constraint.ebnf)
-    tags = [kinds.Tag(begin=t.begin, content=kinds.EBNF(t.arguments), end=t.end) for t in constraint.tags]
-    return kinds(structural_tags_config=kinds.TriggeredTags(triggers=[OPEN], tags=tags))

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from mantus.inference.openvino import PROPERTIES_FILE
+from mantus.inference.pipeline import PROPERTIES_FILE
 from mantus.processes import child_environment, run_child
 from mantus.release.gguf import write_gguf
 from mantus.release.source import Source, copy_text_files, half, write_model

@@ -6,6 +6,7 @@ It knows HTTP; what a request means is in chat.py and completions.py, who may as
 import asyncio
 import json
 import logging
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import ExitStack, aclosing, suppress
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
-from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, ProcessCollector, generate_latest
 from pydantic import BaseModel, ValidationError
 from starlette.types import Receive, Scope, Send
 
@@ -292,3 +293,4 @@ def install(app: FastAPI, running: Generator, max_body_bytes: int) -> None:
     RUNNING.labels(*labels).set_function(lambda: running.engine.stats().running)
     WAITING.labels(*labels).set_function(lambda: running.engine.stats().waiting)
     CACHE.labels(*labels).set_function(lambda: running.engine.stats().cache_usage)
+    ProcessCollector("mantus_engine", pid=lambda: running.engine.pid or os.getpid())

@@ -1,6 +1,9 @@
 """All engines keep one contract, on the same real tiny model."""
 
 import json
+import os
+import queue
+import signal
 import sys
 import threading
 import time
@@ -236,7 +239,7 @@ def test_a_killed_engine_is_reported_and_torch_takes_over(release: Path, tmp_pat
         for path in (release / name).iterdir():
             (broken / name / path.name).symlink_to(path)
     monkeypatch.setenv("PYTHONPATH", f"{_fatal_package(tmp_path)}:{Path.cwd()}")
-    assert self_test(broken / "openvino-int8", 1, 0.25) == "the engine was killed by signal 4"
+    assert self_test(broken / "openvino-int8", 1, 0.25) == "it cannot be loaded: the engine was killed by signal 4"
     engine, served = start_engine(broken / "openvino-int8", "auto", 1, 0.25)
     try:
         assert (served.name, type(engine)) == ("hf", TorchEngine)
@@ -245,6 +248,29 @@ def test_a_killed_engine_is_reported_and_torch_takes_over(release: Path, tmp_pat
     assert "signal 4" in capsys.readouterr().err
     with pytest.raises(ValueError, match="signal 4"):
         start_engine(broken / "openvino-int8", "openvino", 1, 0.25)
+
+
+def test_a_killed_engine_ends_what_runs_and_says_why(release: Path, prompt: list[int]):
+    engine = open_engine(release / "openvino-int8", threads=1, cache_gib=0.25)
+    first, ended = threading.Event(), queue.SimpleQueue[Token]()
+
+    def take(token: Token) -> None:
+        first.set()
+        if token.finish:
+            ended.put(token)
+
+    try:
+        assert engine.pid not in (0, os.getpid())
+        for _ in range(3):
+            engine.submit(prompt, Sampling(max_tokens=1500, ignore_stop=True), take)
+        assert first.wait(60)
+        os.kill(engine.pid, signal.SIGKILL)
+        assert [ended.get(timeout=60).finish for _ in range(3)] == ["error"] * 3
+        assert engine.failure == "the engine was killed by signal 9"
+        assert [token.note for token in engine.complete([prompt], Sampling())[0]] == [engine.failure]
+        assert (engine.stats().running, engine.stats().waiting) == (0, 0)
+    finally:
+        engine.close()
 
 
 def _fatal_package(folder: Path) -> Path:

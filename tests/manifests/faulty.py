@@ -7,8 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from mantus.inference.openvino import OpenVINOEngine
-from mantus.serving.server import main
+from mantus.inference import openvino, pipeline
+from mantus.inference.pipeline import Step, Stepper
 
 STEP_S = 2.5
 """A step that crawls."""
@@ -16,20 +16,29 @@ STEP_S = 2.5
 
 def spoil(file: Path) -> None:
     """Look into the file before every step of the engine."""
-    step = OpenVINOEngine._step
+    step = Stepper.step
 
-    def spoilt(engine: OpenVINOEngine) -> None:
+    def spoilt(stepper: Stepper) -> Step:
         while (fault := file.read_text()) == "stuck":
             time.sleep(0.05)
         if fault == "broken":
             raise RuntimeError("broken on purpose")
         if fault == "slow":
             time.sleep(STEP_S)
-        step(engine)
+        return step(stepper)
 
-    OpenVINOEngine._step = spoilt
+    Stepper.step = spoilt
+
+
+def engine() -> None:
+    """The engine's process: FILE, then the engine's own arguments."""
+    spoil(Path(sys.argv.pop(1)))
+    pipeline.main()
 
 
 if __name__ == "__main__":
-    spoil(Path(sys.argv.pop(1)))
+    from mantus.serving.server import main
+
+    openvino.PROGRAM += [sys.argv.pop(1)]
+    openvino.PROGRAM[1] = "from tests.manifests.faulty import engine; engine()"
     main()

@@ -53,9 +53,10 @@ async def run(url: str, seconds: float, clients: int) -> Seen:
 
 
 async def _watch(client: httpx.AsyncClient, seen: Seen) -> None:
-    """The server's resident memory in bytes, every half second."""
+    """The resident memory of the server and its engine in bytes, every half second."""
     while True:
-        seen.memory.append(value(await metrics(client), "process_resident_memory_bytes"))
+        text = await metrics(client)
+        seen.memory.append(sum(value(text, f"{of}process_resident_memory_bytes") for of in ("", "mantus_engine_")))
         await asyncio.sleep(0.5)
 
 

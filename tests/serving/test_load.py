@@ -60,7 +60,8 @@ def process(release: Path, log: Path) -> Iterator[tuple[subprocess.Popen[bytes],
     port = free_port()
     words = ["--model_dir", str(release), "--http_port", str(port), "--host", "127.0.0.1"]
     with log.open("ab") as out:
-        child = start_child([sys.executable, "-m", "mantus.serving.server", *words], stdout=out, stderr=out)
+        serving = [sys.executable, "-m", "mantus.serving.server", *words]
+        child = start_child(serving, stdout=out, stderr=out, start_new_session=True)
     try:
         yield child, f"http://127.0.0.1:{port}/v1"
     finally:
@@ -94,10 +95,11 @@ async def streams(url: str, when_all_run: Callable[[], None]) -> list[str | None
         return await asyncio.gather(*running)
 
 
-def test_sigterm_cuts_no_stream(released, tmp_path: Path):
+@pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["to the server", "to its group"])
+def test_sigterm_cuts_no_stream(released, tmp_path: Path, send: Callable[[int, int], None]):
     with process(fetch(released.uri), tmp_path / "log") as (child, url):
         assert eventually(lambda: answers(url), 60)
-        ends = asyncio.run(streams(url, child.terminate))
+        ends = asyncio.run(streams(url, lambda: send(child.pid, signal.SIGTERM)))
         assert ends == [""] * STREAMS
         assert child.wait(30) == 0, (tmp_path / "log").read_text()
         assert not answers(url)
