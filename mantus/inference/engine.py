@@ -115,6 +115,13 @@ class Engine(ABC):
     def logprobs(self, window: Sequence[int]) -> Any:
         """Log probabilities [T, V] (float32) of what follows each token of a window, which goes through at once."""
 
+    def embed(self, prompt: Sequence[int]) -> Any:
+        """What the last layer says of a prompt, the mean over its tokens at length 1: [D] in float32.
+
+        ValueError when the engine's model gives its logits only.
+        """
+        raise ValueError("embeddings: this engine makes none; serve with --engine openvino or torch")
+
     @abstractmethod
     def stats(self) -> EngineStats:
         """What it is doing now."""

@@ -1,4 +1,4 @@
-"""All logits of a prompt from an OpenVINO model, for log probabilities of prompts with their alternatives.
+"""All logits of a prompt from an OpenVINO model, for log probabilities of prompts with their alternatives; embeddings.
 
 It knows the exported model's inputs, not requests. The prompt goes through in stretches, so that memory does not grow
 with it: a stretch's logits are STRETCH x vocabulary.
@@ -21,7 +21,10 @@ class PromptLogits:
     def __init__(self, folder: Path, properties: dict[str, Any]) -> None:
         import openvino as ov
 
-        model = ov.Core().compile_model(str(folder / "openvino_model.xml"), "CPU", properties)
+        core = ov.Core()
+        read = core.read_model(str(folder / "openvino_model.xml"))
+        read.add_outputs(_before_head(read))
+        model = core.compile_model(read, "CPU", properties)
         self._inputs = {name for port in model.inputs for name in port.names}
         self._request = model.create_infer_request()
 
@@ -35,8 +38,13 @@ class PromptLogits:
         self._request.reset_state()
         return log_softmax(self._step(window, 0))
 
-    def _step(self, ids: Sequence[int], start: int) -> Any:
-        """Logits [T, V] after each of `ids`, which stand at `start` of the prompt."""
+    def embed(self, prompt: Sequence[int]) -> Any:
+        """See `Engine.embed`."""
+        self._request.reset_state()
+        return mean_direction(prompt, lambda ids, start: self._step(ids, start, output=1))
+
+    def _step(self, ids: Sequence[int], start: int, output: int = 0) -> Any:
+        """Logits [T, V] after each of `ids`, which stand at `start` of the prompt; of output 1 what the head reads."""
         end = start + len(ids)
         given = {
             "input_ids": np.array([ids], dtype=np.int64),
@@ -45,7 +53,23 @@ class PromptLogits:
             "beam_idx": np.zeros(1, dtype=np.int32),
         }
         self._request.infer({name: value for name, value in given.items() if name in self._inputs})
-        return self._request.get_tensor("logits").data[0]
+        return self._request.get_output_tensor(output).data[0]
+
+
+def _before_head(model: Any) -> Any:
+    """The output [1, T, D] of the last norm, which the head multiplies into logits."""
+    node = model.outputs[0].get_node()
+    while node.get_type_name() != "MatMul":
+        node = node.input_value(0).get_node()
+    return node.input_value(0)
+
+
+def mean_direction(prompt: Sequence[int], hidden: Callable[[Sequence[int], int], Any]) -> Any:
+    """See `Engine.embed`. hidden(ids, where they start) -> [T, D] at each, of any float type."""
+    starts = range(0, len(prompt), STRETCH)
+    sums = [np.asarray(hidden(prompt[at : at + STRETCH], at), dtype=np.float32).sum(0) for at in starts]
+    total = np.sum(sums, axis=0)
+    return total / np.linalg.norm(total)
 
 
 def score_stretches(prompt: Sequence[int], top: int, logits: Callable[[Sequence[int], int], Any]) -> list[Scored]:

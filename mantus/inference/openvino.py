@@ -107,6 +107,11 @@ class OpenVINOEngine(Engine):
         with self._scorer_lock:
             return self._prompt_logits().logprobs(window)
 
+    def embed(self, prompt: Sequence[int]) -> Any:
+        """Through the model that scores prompts."""
+        with self._scorer_lock:
+            return self._prompt_logits().embed(prompt)
+
     def _prompt_logits(self) -> Any:
         from mantus.inference.logits import PromptLogits
 

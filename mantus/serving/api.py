@@ -18,13 +18,14 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, ProcessCollector, genera
 from pydantic import BaseModel, ValidationError
 from starlette.types import Receive, Scope, Send
 
-from mantus.serving import chat, completions
+from mantus.serving import chat, completions, embeddings
 from mantus.serving.generate import Busy, EngineFailed, Generator
 from mantus.serving.metrics import CACHE, HTTP, RUNNING, WAITING
 from mantus.serving.schemas import (
     ChatRequest,
     CompletionRequest,
     DetokenizeRequest,
+    EmbeddingRequest,
     ErrorBody,
     TokenizeRequest,
     inlined,
@@ -104,6 +105,14 @@ async def plain_completions(request: Request) -> Response:
         return Events(completions.stream(asked), asked.num_choices)
     with generator().places(asked.num_choices):
         return JSONResponse(await unless_left(request, completions.complete(asked)))
+
+
+async def embed(request: Request) -> Response:
+    """POST embeddings."""
+    body = await read(request, EmbeddingRequest)
+    texts = generator().encode("input", body.input)
+    with generator().places(len(texts)):
+        return JSONResponse(await unless_left(request, embeddings.embed(generator(), body, texts)))
 
 
 async def unless_left(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
@@ -276,6 +285,7 @@ def _add(method: str, path: str, handler: Handler, *, at: tuple[str, ...] = PREF
 
 _add("POST", "/chat/completions", chat_completions, body=ChatRequest)
 _add("POST", "/completions", plain_completions, body=CompletionRequest)
+_add("POST", "/embeddings", embed, body=EmbeddingRequest)
 _add("GET", "/models", models)
 _add("POST", "/tokenize", tokenize, at=("", *PREFIXES), body=TokenizeRequest)
 _add("POST", "/detokenize", detokenize, at=("", *PREFIXES), body=DetokenizeRequest)

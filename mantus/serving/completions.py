@@ -41,13 +41,7 @@ class Completion:
 
 def prepare(generator: Generator, request: CompletionRequest) -> Completion:
     """Check a request against the model. ValueError names the wrong field."""
-    given: Any = request.prompt
-    several = given if isinstance(given, list) and not isinstance(next(iter(given), None), int) else [given]
-    found = [generator.tokenizer.encode(item) if isinstance(item, str) else list(item) for item in several]
-    if not found or not all(found):
-        raise ValueError("prompt: it has no tokens")
-    if not all(0 <= index < generator.engine.vocab_size for ids in found for index in ids):
-        raise ValueError(f"prompt: ids must be from 0 to {generator.engine.vocab_size - 1}")
+    found = generator.encode("prompt", request.prompt)
     if len(found) * request.n > MAX_CHOICES:
         raise ValueError(f"n: {len(found)} prompts x {request.n} are more than {MAX_CHOICES} replies")
     limit = DEFAULT_TOKENS if request.max_tokens is None else request.max_tokens

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 from mantus.inference.engine import Engine, Handle, OnToken, Sampling, Token
 from mantus.serving.metrics import Watch
@@ -74,6 +75,16 @@ class Generator:
             yield
         finally:
             self.in_flight -= num
+
+    def encode(self, field: str, given: Any) -> list[list[int]]:
+        """The ids of `Prompts`. ValueError, which names the field, when one has none, or ids that the model lacks."""
+        several = given if isinstance(given, list) and not isinstance(next(iter(given), None), int) else [given]
+        found = [self.tokenizer.encode(item) if isinstance(item, str) else list(item) for item in several]
+        if not found or not all(found):
+            raise ValueError(f"{field}: it has no tokens")
+        if not all(0 <= index < self.engine.vocab_size for ids in found for index in ids):
+            raise ValueError(f"{field}: ids must be from 0 to {self.engine.vocab_size - 1}")
+        return found
 
     def jobs(
         self, request: Generation, prompt: Sequence[int], limit: int | None, constraint: Constraint | None, top: int

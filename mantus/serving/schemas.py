@@ -13,6 +13,14 @@ MAX_CHOICES = 128
 Name = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
 Stop = Annotated[str, StringConstraints(max_length=256)]
 
+Prompts = (
+    str
+    | list[int]
+    | Annotated[list[str], Field(max_length=MAX_CHOICES)]
+    | Annotated[list[list[int]], Field(max_length=MAX_CHOICES)]
+)
+"""Text, ids, or a list of either."""
+
 
 class Shape(BaseModel):
     """What all of them share."""
@@ -171,16 +179,20 @@ class ChatRequest(Generation):
 class CompletionRequest(Generation):
     """POST /v1/completions. `prompt` is text, ids, or a list of either."""
 
-    prompt: (
-        str
-        | list[int]
-        | Annotated[list[str], Field(max_length=MAX_CHOICES)]
-        | Annotated[list[list[int]], Field(max_length=MAX_CHOICES)]
-    )
+    prompt: Prompts
     echo: bool = False
     logprobs: int | None = Field(default=None, ge=0, le=20)
     suffix: Annotated[str, StringConstraints(max_length=0)] | None = None
     best_of: int | None = Field(default=None, ge=1, le=1)
+
+
+class EmbeddingRequest(Shape):
+    """POST /v1/embeddings. `input` as `prompt` of a completion."""
+
+    model: str = ""
+    input: Prompts
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = Field(default=None, ge=1)
 
 
 class TokenizeRequest(Shape):

@@ -106,6 +106,20 @@ def test_scores_of_prompts(engine: Engine, release: Path, prompt: list[int]):
     assert engine.score([prompt])[0] == pytest.approx([one.logprob for one in engine.prompt_scores(prompt, 0)], abs=0.1)
 
 
+def test_embeddings_are_the_mean_of_the_last_layer(engine: Engine, release: Path, prompt: list[int]):
+    if isinstance(engine, OnnxEngine):
+        with pytest.raises(ValueError, match="embeddings: this engine makes none"):
+            engine.embed(prompt)
+        return
+    long = prompt * 40  # beyond one stretch
+    for ids in (long, prompt[:1]):
+        with torch.no_grad():
+            mean = load_model(release / "hf").hidden(torch.tensor([ids]))[0].mean(0)
+        vector = torch.tensor(engine.embed(ids))
+        assert float(vector.norm()) == pytest.approx(1, abs=1e-4)
+        assert float(vector @ (mean / mean.norm())) == pytest.approx(1, abs=2e-3)
+
+
 def test_a_seed_decides(engine: Engine, prompt: list[int]):
     def sampled(seed: int) -> list[int]:
         return ids(engine.complete([prompt], Sampling(max_tokens=16, temperature=1.5, seed=seed, ignore_stop=True))[0])

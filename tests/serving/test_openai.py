@@ -277,6 +277,20 @@ def test_stop_and_seed_of_completions(client: openai.OpenAI, stream: bool):
     assert warm[0] == warm[2] != warm[1]
 
 
+def test_embeddings(client: openai.OpenAI, url: str):
+    text = "It was a bright"
+    ids = httpx.post(f"{url}/tokenize", json={"prompt": text}).json()["tokens"]
+    found = client.embeddings.create(model="mantus", input=[text, "The man went", text])  # the client asks for base64
+    first, other, again = [one.embedding for one in found.data]
+    assert first == again != other
+    assert sum(value * value for value in first) == pytest.approx(1, abs=1e-4)
+    assert [one.index for one in found.data] == [0, 1, 2]
+    for given in (text, ids, [ids]):
+        asked = client.embeddings.create(model="mantus", input=given, encoding_format="float", dimensions=len(first))
+        assert asked.data[0].embedding == pytest.approx(first, abs=1e-6)
+        assert asked.usage.model_dump() == {"prompt_tokens": len(ids), "total_tokens": len(ids)}
+
+
 def test_models_and_health(client: openai.OpenAI, url: str):
     (model,) = client.models.list().data
     assert (model.id, model.model_extra["max_model_len"]) == ("mantus", 2048)
@@ -298,6 +312,10 @@ def test_messages_are_tokenized_as_the_model_sees_them(client: openai.OpenAI, ur
     ("path", "body", "field"),
     [
         ("chat/completions", {"messages": HELLO, "n": 17}, "n"),
+        ("embeddings", {"input": "x", "dimensions": 7}, "dimensions"),
+        ("embeddings", {"input": [1, 2, 1 << 30]}, "input"),
+        ("embeddings", {"input": "word " * 4000}, "input"),
+        ("embeddings", {"input": ""}, "input"),
         ("chat/completions", {"messages": HELLO, "logit_bias": {"1": 2}}, "logit_bias"),
         ("chat/completions", {"messages": HELLO, "top_logprobs": 3}, "top_logprobs"),
         ("chat/completions", {"messages": [{"role": "user", "content": 7}]}, "messages.0.content.str"),

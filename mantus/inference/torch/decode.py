@@ -61,6 +61,15 @@ class Decoding:
     @torch.inference_mode()
     def logits(self, caches: Sequence[Cache], new: Sequence[list[int]], every: bool = False) -> Tensor:
         """Append `new` ids to the sequences; logits after the last id of each, [B, V], or with `every` after all."""
+        x_TD = self.hidden(caches, new)
+        if not every:
+            x_TD = x_TD[torch.tensor([len(ids) for ids in new]).cumsum(0) - 1]
+        logits: Tensor = self._model.lm_head(x_TD)
+        return logits
+
+    @torch.inference_mode()
+    def hidden(self, caches: Sequence[Cache], new: Sequence[list[int]]) -> Tensor:
+        """Append `new` ids to the sequences; what the head reads at each of them, [T, D]."""
         starts = [len(cache.ids) for cache in caches]
         spans = [(start, start + len(ids)) for start, ids in zip(starts, new, strict=True)]
         for cache, (_, end), ids in zip(caches, spans, new, strict=True):
@@ -76,10 +85,8 @@ class Decoding:
             mixed_TD = self._attention(layer, number, layer.input_layernorm(x_TD), rope_T, caches, spans)
             x_TD = x_TD + mixed_TD
             x_TD = x_TD + layer.mlp(layer.post_attention_layernorm(x_TD))
-        if not every:
-            x_TD = x_TD[torch.tensor([len(ids) for ids in new]).cumsum(0) - 1]
-        logits: Tensor = self._model.lm_head(self._model.model.norm(x_TD))
-        return logits
+        normed_TD: Tensor = self._model.model.norm(x_TD)
+        return normed_TD
 
     def _attention(
         self,

@@ -14,7 +14,7 @@ import torch
 
 from mantus.inference.engine import EngineStats, Request, Scored, ThreadedEngine, Token
 from mantus.inference.guide import Guides
-from mantus.inference.logits import log_softmax, score_stretches
+from mantus.inference.logits import log_softmax, mean_direction, score_stretches
 from mantus.inference.torch.choose import Chooser
 from mantus.inference.torch.decode import Cache, Decoding
 from mantus.model.hf import load_model
@@ -70,6 +70,12 @@ class TorchEngine(ThreadedEngine[_Request]):
         """Through a cache of its own."""
         with self._lock:
             return log_softmax(self._every(self._decoding.new_cache(), window))
+
+    def embed(self, prompt: Sequence[int]) -> Any:
+        """Through a cache of its own."""
+        cache = self._decoding.new_cache()
+        with self._lock:
+            return mean_direction(prompt, lambda ids, _: self._decoding.hidden([cache], [list(ids)]).float().numpy())
 
     def _every(self, cache: Cache, ids: Sequence[int]) -> Any:
         return self._decoding.logits([cache], [list(ids)], every=True).float().numpy()
