@@ -50,10 +50,13 @@ def serve(config: ServeConfig) -> None:
 
 def _import_kserve() -> tuple[Any, Any]:
     arguments, sys.argv = sys.argv, sys.argv[:1]  # kserve reads the command line when it is imported
-    try:
+    loaded = sys.modules.setdefault("pyarrow", None)  # type: ignore[arg-type]
+    try:  # without pyarrow: pandas, which kserve needs, would load it, 33 MB that serve nothing
         from kserve import ModelServer, model_server
     finally:
         sys.argv = arguments
+        if loaded is None:
+            del sys.modules["pyarrow"]
     return ModelServer, model_server
 
 
