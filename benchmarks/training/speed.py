@@ -34,7 +34,7 @@ NEEDS = {
 }
 PRECISION = "bf16" if cpu_has_bf16() else "fp32"
 """Of everyone but Trainer's default: what this processor multiplies without imitating it."""
-COMPILED = {"bf16": cpu_has_bf16(), "compile": True}
+COMPILED = {"bf16": PRECISION == "bf16", "compile": True}
 PEERS = [
     ("trainer", "transformers", "transformers Trainer, fp32 (its default)", {"bf16": False, "compile": False}),
     ("trainer", "transformers", f"transformers Trainer, {PRECISION} compiled", COMPILED),

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mantus.inference.engine import Engine, EngineStats, OnToken, Sampling, Scored, Token
-from mantus.inference.pipeline import Ask, Step, generation, open_pipeline, properties, read_all
+from mantus.inference.pipeline import Message, Step, add_request, generation, open_pipeline, properties, read_all
 from mantus.processes import num_processors, start_child
 
 PROGRAM = ["-c", "from mantus.inference.pipeline import main; main()"]
@@ -36,7 +36,7 @@ class _Request:
 
     number: int
     on_token: OnToken
-    outbox: "queue.SimpleQueue[Ask | int | None]"
+    outbox: "queue.SimpleQueue[Message]"
 
     def cancel(self) -> None:
         """See `Handle`."""
@@ -57,7 +57,7 @@ class OpenVINOEngine(Engine):
         self._numbers = itertools.count(1)
         self._requests: dict[int, _Request] = {}
         self._step = Step([])
-        self._outbox: queue.SimpleQueue[Ask | int | None] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._closing = False
         opened: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, args=(opened,), daemon=True, name="engine")
@@ -77,18 +77,12 @@ class OpenVINOEngine(Engine):
 
         The serving pipeline cannot give them: tokens found in its prefix cache come back without any.
         """
-        import numpy as np
-        import openvino as ov
-
         with self._scorer_lock:
             if self._scorer is None:
                 self._scorer = open_pipeline(*self._given, prefix_caching=False)
             config = generation(Sampling(max_tokens=1, ignore_stop=True))
             config.echo = True
-            handles = [
-                self._scorer.add_request(index, ov.Tensor(np.array([prompt], dtype=np.int64)), config)
-                for index, prompt in enumerate(prompts)
-            ]
+            handles = [add_request(self._scorer, index, prompt, config) for index, prompt in enumerate(prompts)]
             while self._scorer.has_non_finished_requests():
                 self._scorer.step()
             return [
@@ -160,7 +154,7 @@ class OpenVINOEngine(Engine):
 
     def _send(self, wire: Connection) -> None:
         """Send what is asked until there is no more; who asks a process that is gone is told so."""
-        message: Ask | int | None = 0
+        message: Message = 0
         while message is not None:
             message = self._outbox.get()
             with suppress(OSError):

@@ -31,7 +31,7 @@ MAX_FAILURES = 3
 PROPERTIES_FILE = "mantus_engine.json"
 """In a variant's folder: CPU plugin properties that the release gate measured with."""
 
-Ask = tuple[int, Sequence[int], Sampling]
+Message = tuple[int, Sequence[int], Sampling] | int | None
 """A request's number, its prompt, how to choose tokens. A number alone cancels its request, None ends the process."""
 
 
@@ -98,7 +98,7 @@ class Stepper:
             if not self._running and len(self._grammars) > MAX_GRAMMARS:
                 self._grammars.clear()
                 self._pipeline = open_pipeline(*self._given)
-            asked: Ask | int | None = self._wire.recv()
+            asked: Message = self._wire.recv()
             if asked is None:
                 return False
             if isinstance(asked, int):
@@ -108,14 +108,11 @@ class Stepper:
         return True
 
     def _add(self, number: int, prompt: Sequence[int], sampling: Sampling) -> None:
-        import numpy as np
-        import openvino as ov
-
         try:
             config = generation(sampling)
             if sampling.constraint is not None:
                 self._grammars.add(hash(sampling.constraint))
-            handle = self._pipeline.add_request(number, ov.Tensor(np.array([prompt], dtype=np.int64)), config)
+            handle = add_request(self._pipeline, number, prompt, config)
         except (RuntimeError, TypeError) as error:  # for example a grammar that it cannot compile
             self._new.append((number, Token(-1, 0.0, "refused", str(error).strip().splitlines()[-1])))
             return
@@ -164,6 +161,14 @@ def open_pipeline(folder: Path, threads: int, num_blocks: int, prefix_caching: b
     scheduler.max_num_batched_tokens = MAX_BATCHED_TOKENS
     settings = properties(folder, threads)
     return openvino_genai.ContinuousBatchingPipeline(str(folder), scheduler, "CPU", settings)
+
+
+def add_request(pipeline: Any, number: int, prompt: Sequence[int], config: Any) -> Any:
+    """Give a pipeline a prompt; the handle that its tokens are read from."""
+    import numpy as np
+    import openvino as ov
+
+    return pipeline.add_request(number, ov.Tensor(np.array([prompt], dtype=np.int64)), config)
 
 
 def properties(folder: Path, threads: int) -> dict[str, Any]:

@@ -126,7 +126,8 @@ class Generator:
                 shown, stopped = text.push(token)
                 finish = "stop" if stopped else token.finish
                 if finish:
-                    handle.cancel()
+                    if not token.finish:
+                        handle.cancel()
                     watch.finish(finish)
                     del running[number]
                 _raise(token)
