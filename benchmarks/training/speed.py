@@ -1,18 +1,21 @@
 """Compare training speed: Mantus against transformers' Trainer, a plain loop and litgpt, one shape, one run.
 
-`python benchmarks/training/speed.py [--quick] [--out benchmarks/results]`. Each measurement is a process of its own, in
-an environment of its own below .mantus/bench; Mantus is measured through its phase, by the stats of its artifact.
-It knows speeds, not qualities. Run it alone: neighbours decide the figures.
+`python benchmarks/training/speed.py [--quick] [--rounds 3] [--out benchmarks/results]`. Each measurement is a process,
+in an environment of its own below .mantus/bench; Mantus is measured through its phase, by the stats of its artifact.
+All take turns, and the median of the rounds counts: neighbours change a machine's speed within minutes. It knows
+speeds, not qualities. Run it alone.
 """
 
 import argparse
 import json
 import os
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ import numpy as np
 
 from mantus.data.shards import write_shards
 from mantus.launch.figures import Figure, machine, record
-from mantus.model.config import flops_per_token, resolve_size
+from mantus.model.config import ModelConfig, flops_per_token, resolve_size
 from mantus.processes import num_processors
 from mantus.storage import PhaseConfig, Work, execute
 from mantus.text.tokenizer import train
@@ -85,9 +88,17 @@ def data(store: str) -> dict[str, str]:
     return {"store": store, "tokenizer": made("tokenizer", tokenizer), "tokens": made("tokens", tokens)}
 
 
-def ours(inputs: dict[str, str], settings: dict[str, Any], steps: int) -> float:
-    """Tokens a second of `mantus pretrain`, as its artifact says."""
-    wanted = {**inputs, **settings, "size": "tiny", "seq_len": SEQ_LEN, "batch_tokens": SEQ_LEN * ROWS, "steps": steps}
+def ours(inputs: dict[str, str], settings: dict[str, Any], steps: int, seed: int) -> float:
+    """Tokens a second of `mantus pretrain`, as its artifact says. seed: another one is other work, done anew."""
+    wanted = {
+        **inputs,
+        **settings,
+        "seed": seed,
+        "size": "tiny",
+        "seq_len": SEQ_LEN,
+        "batch_tokens": SEQ_LEN * ROWS,
+        "steps": steps,
+    }
     wanted |= {"optimizer": "adamw", "lr": LR, "checkpoint_every": 0, "evaluate_every": 0}
     program = "import sys; from mantus.training.pretrain import *; "
     program += "print(run(PretrainConfig.model_validate_json(sys.argv[1])).stats['tokens_per_second'])"
@@ -97,48 +108,61 @@ def ours(inputs: dict[str, str], settings: dict[str, Any], steps: int) -> float:
     return float(done.stdout.split()[-1])
 
 
+def peer(asked: dict[str, Any], kind: str, place: str, settings: dict[str, Any], _: int) -> float:
+    """Tokens a second of another library, by the median of its steps but the first third."""
+    command = [environment(place), HERE / "peers.py", kind, json.dumps({**asked, **settings})]
+    threads = {**os.environ, "OMP_NUM_THREADS": str(num_processors())}
+    done = subprocess.run(command, env=threads, stdout=subprocess.PIPE, text=True, check=True)
+    return SEQ_LEN * ROWS / float(json.loads(done.stdout.splitlines()[-1])["median"])
+
+
+def task(folder: Path, shape: ModelConfig, steps: int) -> dict[str, Any]:
+    """What peers.py is told: the tokens below `folder`, and the shape in transformers' words."""
+    return {
+        "tokens": str(next((folder / "tokens").rglob("train/*.bin"))),
+        "steps": steps,
+        "seq_len": SEQ_LEN,
+        "rows": ROWS,
+        "lr": LR,
+        "shape": {
+            "vocab_size": shape.vocab_size,
+            "hidden_size": shape.hidden_size,
+            "intermediate_size": shape.intermediate_size,
+            "num_hidden_layers": shape.num_layers,
+            "num_attention_heads": shape.num_heads,
+            "num_key_value_heads": shape.num_kv_heads,
+            "head_dim": shape.head_dim,
+        },
+    }
+
+
 def main() -> None:
-    """Measure all, print one table, store the figures."""
+    """Measure all in turn, print one table, store the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="few steps, and only what is installed already")
+    parser.add_argument("--quick", action="store_true", help="few steps, once, and only what is installed already")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured (default %(default)s)")
     parser.add_argument("--out", type=Path, help="folder to write training.json into")
     given = parser.parse_args()
     steps = 9 if given.quick else 24
     shape = resolve_size("tiny", VOCAB)
-    speeds: dict[str, float] = {}
+    speeds: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        inputs = data(folder.as_uri())
-        for name, settings in OURS:
-            speeds[name] = ours(inputs, settings, steps)
-            print(f"{name}: {speeds[name]:,.0f} tokens/s", file=sys.stderr)
-        asked = {
-            "tokens": str(next((folder / "tokens").rglob("train/*.bin"))),
-            "steps": steps,
-            "seq_len": SEQ_LEN,
-            "rows": ROWS,
-            "lr": LR,
-            "shape": {
-                "vocab_size": shape.vocab_size,
-                "hidden_size": shape.hidden_size,
-                "intermediate_size": shape.intermediate_size,
-                "num_hidden_layers": shape.num_layers,
-                "num_attention_heads": shape.num_heads,
-                "num_key_value_heads": shape.num_kv_heads,
-                "head_dim": shape.head_dim,
-            },
+        inputs = data(Path(temporary).as_uri())
+        asked = task(Path(temporary), shape, steps)
+        contests: dict[str, Callable[[int], float]] = {
+            name: partial(ours, inputs, settings, steps) for name, settings in OURS
         }
         for kind, place, name, settings in PEERS:
-            if given.quick and not (ENVIRONMENTS / place).is_dir():
-                continue
-            command = [environment(place), HERE / "peers.py", kind, json.dumps({**asked, **settings})]
-            threads = {**os.environ, "OMP_NUM_THREADS": str(num_processors())}
-            done = subprocess.run(command, env=threads, stdout=subprocess.PIPE, text=True, check=True)
-            speeds[name] = SEQ_LEN * ROWS / json.loads(done.stdout.splitlines()[-1])["median"]
-            print(f"{name}: {speeds[name]:,.0f} tokens/s", file=sys.stderr)
+            if not given.quick or (ENVIRONMENTS / place).is_dir():
+                contests[name] = partial(peer, asked, kind, place, settings)
+        for number in range(1 if given.quick else given.rounds):
+            for name, measure in contests.items():
+                speeds.setdefault(name, []).append(measure(number))
+                print(f"{name}: {speeds[name][-1]:,.0f} tokens/s", file=sys.stderr)
     command = [sys.executable, "-m", "benchmarks.training.breakdown", "--json", "--steps", "2" if given.quick else "6"]
     done = subprocess.run(command, cwd=HERE.parent.parent, stdout=subprocess.PIPE, text=True, check=True)
-    show(speeds, flops_per_token(shape, SEQ_LEN), json.loads(done.stdout), given.out)
+    medians = {name: statistics.median(found) for name, found in speeds.items()}
+    show(medians, flops_per_token(shape, SEQ_LEN), json.loads(done.stdout), given.out)
 
 
 def show(speeds: dict[str, float], flops: float, shares: dict[str, float], out: Path | None) -> None:

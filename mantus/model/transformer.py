@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mantus.model.attention import attend, by_document
 from mantus.model.config import ModelConfig
 
 
@@ -66,29 +67,6 @@ class Attention(nn.Module):
         mixed_BTNH = attend(q_BTNH, k_BTKH, v_BTKH) if lengths is None else by_document(q_BTNH, k_BTKH, v_BTKH, lengths)
         out: Tensor = self.o_proj(mixed_BTNH.reshape(B, T, -1))
         return out
-
-
-def attend(q_BTNH: Tensor, k_BTKH: Tensor, v_BTKH: Tensor) -> Tensor:
-    """Causal attention within each row -> [B, T, N, H]."""
-    mixed_BNTH = F.scaled_dot_product_attention(
-        q_BTNH.transpose(1, 2),
-        k_BTKH.transpose(1, 2),
-        v_BTKH.transpose(1, 2),
-        is_causal=True,
-        enable_gqa=q_BTNH.shape[2] != k_BTKH.shape[2],
-    )
-    return mixed_BNTH.transpose(1, 2)
-
-
-def by_document(q_BTNH: Tensor, k_BTKH: Tensor, v_BTKH: Tensor, lengths: Sequence[int]) -> Tensor:
-    """Causal attention within each document of the flattened rows.
-
-    One call a document: a block-diagonal mask would make the kernel visit every pair of positions of a row.
-    """
-    flat = (x.flatten(0, 1).unsqueeze(0) for x in (q_BTNH, k_BTKH, v_BTKH))
-    parts = (torch.split(x, list(lengths), dim=1) for x in flat)
-    mixed = torch.cat([attend(q, k, v) for q, k, v in zip(*parts, strict=True)], dim=1)
-    return mixed.view(q_BTNH.shape)
 
 
 def rotate(x_BTNH: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:

@@ -61,7 +61,8 @@ class TrainingConfig(PhaseConfig):
     recompute: bool = Field(default=False, json_schema_extra=RUNTIME)
     """Keep only each layer's input and compute the rest again for gradients: less memory, a third more work."""
     compile: bool = False
-    """Compile the model with inductor; needs a C++ compiler, pays off after minutes."""
+    """Compile the layers with inductor: takes up to a minute and gains most in bfloat16. Needs a C++ compiler. Not
+    with deepspeed."""
     checkpoint_every: int = Field(default=50, ge=0, json_schema_extra=RUNTIME)
     """Steps between checkpoints; 0: none. They are written and uploaded while training goes on."""
     upload_checkpoints: bool = Field(default=False, json_schema_extra=RUNTIME)
@@ -81,6 +82,8 @@ class TrainingConfig(PhaseConfig):
             raise ValueError(f"strategy: {self.strategy} divides matrices that muon needs whole; take optimizer adamw")
         if self.strategy == "deepspeed" and self.skip_outliers:
             raise ValueError("skip_outliers: deepspeed knows a gradient's norm too late; take fsdp2, or 0")
+        if self.strategy == "deepspeed" and self.compile:
+            raise ValueError("compile: deepspeed hooks into layers; take ddp or fsdp2, or leave compile off")
         if self.processes % self.replicas:
             raise ValueError(f"replicas: {self.replicas} do not divide the {self.processes} processes")
         if self.tensor > 1 and self.strategy != "fsdp2":

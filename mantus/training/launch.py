@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import mantus.training.worker  # noqa: F401 - what the processes run belongs to the code digest
 
 
+KEEP_FREED = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**34)}
+"""glibc keeps what is freed for the next step. By default it gives large pieces back, and a step of the smallest models
+takes fifty thousand page faults to have them again: a tenth of its time."""
 FAILED = "failed-"
 """Files that processes leave behind when they fail: why, and whether to try again."""
 
@@ -41,7 +44,7 @@ def train(job: dict[str, Any], scratch: Path, processes: int) -> None:
     alone = [] if one_of_many else ["--standalone", f"--nproc-per-node={processes}"]
     command = [sys.executable, "-m", "torch.distributed.run", *alone, "--module", "mantus.training.worker", str(path)]
     log = scratch / "errors.log"
-    environment = child_environment(max(1, num_processors() // here), TORCH_CPP_LOG_LEVEL="ERROR")
+    environment = child_environment(max(1, num_processors() // here), TORCH_CPP_LOG_LEVEL="ERROR", **KEEP_FREED)
     child = start_child(command, env=environment, stderr=subprocess.PIPE, text=True, errors="replace")
     asked = threading.Event()
     previous = _forward_sigterm(child, asked)

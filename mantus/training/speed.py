@@ -10,7 +10,9 @@ from pathlib import Path
 
 import torch
 
-SIDE = {"cpu": 1024, "cuda": 8192}
+SIDES = {"cpu": 1024, "cuda": 8192}
+BF16_SIDE = 2048
+"""On a processor that has bfloat16: with 1,024 it reaches half as much."""
 TRIES = 5
 
 
@@ -30,7 +32,7 @@ def dtype_of(name: str) -> torch.dtype:
 def peak_flops(dtype: torch.dtype) -> float:
     """FLOP/s of the best of a few square matrix products, with the threads and the device of this process."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    side = SIDE[device]
+    side = BF16_SIDE if device == "cpu" and dtype == torch.bfloat16 and cpu_has_bf16() else SIDES[device]
     square = torch.ones(side, side, dtype=dtype, device=device)
     times = []
     for _ in range(TRIES + 1):  # the first one warms up

@@ -72,6 +72,7 @@ def test_passes_have_all_rows_once_and_are_as_many_everywhere():
     [
         ({"strategy": "fsdp2"}, "muon needs whole"),
         ({"strategy": "deepspeed", "optimizer": "adamw", "skip_outliers": 6}, "skip_outliers"),
+        ({"strategy": "deepspeed", "optimizer": "adamw", "compile": True}, "compile"),
         ({"processes": 3, "replicas": 2}, "do not divide"),
         ({"processes": 2, "tensor": 2}, "tensor: ddp cannot share matrices"),
         ({"processes": 2, "tensor": 4, "strategy": "fsdp2", "optimizer": "adamw"}, "does not divide the 2 processes"),

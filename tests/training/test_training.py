@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,6 +37,15 @@ def losses(uri: str) -> list[float]:
 def test_it_learns(trained):
     assert losses(trained.uri)[-1] < losses(trained.uri)[0] - 1
     assert trained.stats["heldout_loss"] < 5
+
+
+@pytest.mark.slow  # g++ takes most of a minute
+@pytest.mark.skipif(not shutil.which("g++"), reason="inductor compiles with g++")
+@pytest.mark.parametrize(("dtype", "near"), [("fp32", 1e-4), ("bf16", 5e-3)])
+def test_compiled_layers_give_the_same_losses(dtype: str, near: float, inputs, own_cache):
+    short = {**inputs, **SMALL, "steps": 8, "dtype": dtype, "recompute": True}
+    alone, compiled = (losses(run(PretrainConfig(**short, compile=value)).uri) for value in (False, True))
+    assert compiled == pytest.approx(alone, rel=near)
 
 
 def newest_step() -> int:

@@ -73,14 +73,13 @@ class Replicas:
 
     layout = "dcp"
 
-    def __init__(self, module: Any, optimizers: list[torch.optim.Optimizer], compiled: bool = False) -> None:
+    def __init__(self, module: Any, optimizers: list[torch.optim.Optimizer]) -> None:
         self.module, self.optimizers = module, optimizers
         self.peaks = peaks_of(optimizers)
-        self.runner: Any = self._runner(compiled)
+        self.runner: Any = self._runner()
 
-    def _runner(self, compiled: bool) -> Any:
-        module = torch.compile(self.module) if compiled else self.module
-        return nn.parallel.DistributedDataParallel(module) if dist.is_initialized() else module
+    def _runner(self) -> Any:
+        return nn.parallel.DistributedDataParallel(self.module) if dist.is_initialized() else self.module
 
     def _accumulating(self, last: bool) -> Any:
         """The context of a backward pass: with gradients kept here until the last one."""
@@ -149,7 +148,6 @@ class Shards(Replicas):
         make: Callable[[nn.Module], list[torch.optim.Optimizer]],
         replicas: int = 1,
         tensor: int = 1,
-        compiled: bool = False,
     ) -> None:
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
@@ -164,13 +162,11 @@ class Shards(Replicas):
         for layer in module.inner.model.layers:
             if self.tensor_mesh is not None:
                 divide(layer, self.tensor_mesh)
-            if compiled:
-                layer.compile()
             fully_shard(layer, mesh=mesh, mp_policy=policy)
         fully_shard(module, mesh=mesh, mp_policy=policy)
         super().__init__(module, make(module.inner))
 
-    def _runner(self, compiled: bool) -> Any:
+    def _runner(self) -> Any:
         return self.module
 
     def _accumulating(self, last: bool) -> Any:
@@ -187,16 +183,19 @@ def make_strategy(module: Any, config: dict[str, Any]) -> Strategy:
     """The strategy that a training config names, around an objective's module that lies on its device."""
     model: Transformer = module.inner
     model.recompute = config["recompute"]
+    if config["compile"]:
+        for layer in model.model.layers:
+            layer.compile()  # by themselves: they share one piece of code, a whole model takes as many times longer
 
     def optimizers(inner: nn.Module) -> list[torch.optim.Optimizer]:
         named = (config["optimizer"], config["lr"], config["weight_decay"], config["embedding_lr"])
         return make_optimizers(inner, *named, module.dtype)
 
     if not dist.is_initialized() or config["strategy"] == "ddp":
-        return Replicas(module, optimizers(model), config["compile"])
+        return Replicas(module, optimizers(model))
     if config["strategy"] == "fsdp2":
         check(model.config, config["tensor"])
-        return Shards(module, optimizers, config["replicas"], config["tensor"], config["compile"])
+        return Shards(module, optimizers, config["replicas"], config["tensor"])
     from mantus.training.strategies.zero import Zero
 
     return Zero(module, optimizers(model)[0], config["zero_stage"], config["clip"])
