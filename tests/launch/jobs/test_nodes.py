@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
+from mantus.processes import num_processors
 from mantus.serving.local import free_port
 from mantus.storage import open_store
 from mantus.training.pretrain import PretrainConfig, run
@@ -21,6 +22,9 @@ NODES: dict[str, Any] = {**SMALL, "steps": 120, "processes": 2, "upload_checkpoi
 
 
 def start_node(rank: int, port: int, folder: Path, settings: dict[str, Any]) -> subprocess.Popen:
+    """A node with half of the processors, as each of two processes has: some round sums by their number of threads."""
+    processors = sorted(os.sched_getaffinity(0))
+    share = processors[rank % len(processors) :: 2][: max(1, num_processors() // 2)]
     told = {
         "PET_NNODES": "2",
         "PET_NPROC_PER_NODE": "1",
@@ -31,7 +35,9 @@ def start_node(rank: int, port: int, folder: Path, settings: dict[str, Any]) -> 
         "MANTUS_TASK": "pretrain",
         "MANTUS_TASK_SPEC": json.dumps({"verb": "pretrain", "settings": settings}),
     }
-    command = [sys.executable, "-m", "mantus.launch.jobs.pod"]
+    node = "import os, sys; os.sched_setaffinity(0, map(int, sys.argv[1:])); "
+    node += "from mantus.launch.jobs.pod import main; sys.exit(main())"
+    command = [sys.executable, "-c", node, *map(str, share)]
     return subprocess.Popen(command, env={**os.environ, **told}, stderr=subprocess.PIPE, text=True)
 
 
