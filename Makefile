@@ -55,7 +55,7 @@ bench-agent: $(READY) ## tool use: the scorer beside bfcl-eval's, parser, agent 
 
 bench-training: $(READY) ## training beside transformers' Trainer, a plain loop and litgpt; checkpoints, parity, schedules
 	$(BIN)/python benchmarks/training/speed.py $(QUICK) --out benchmarks/results
-	for part in muon checkpoints packing parity schedules; do \
+	for part in muon attention checkpoints packing parity schedules; do \
 	  $(BIN)/python -m benchmarks.training.$$part $(QUICK) --out benchmarks/results || exit; done
 
 gpu-check: $(READY) ## GPU figures of training: precision, compile, FSDP2, DeepSpeed, MFU, checkpoints (needs CUDA)
