@@ -12,22 +12,15 @@ from functools import partial
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.training.inputs import store_figures
 from mantus.launch.figures import Figure
-from mantus.model.attention import attend
+from mantus.model.attention import InBlocks, by_torch
 
 HEADS, KV_HEADS, WIDTH = 6, 2, 64
 ROWS = [(128, 32), (32, 128), (8, 512), (2, 2048)]
 """(rows, tokens a row): 4,096 tokens."""
-
-
-def by_torch(q_BTNH: Tensor, k_BTKH: Tensor, v_BTKH: Tensor) -> Tensor:
-    """What `attend` is, by torch alone."""
-    q, k, v = (x.transpose(1, 2) for x in (q_BTNH, k_BTKH, v_BTKH))
-    return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True).transpose(1, 2)
 
 
 def backward(forward: Callable[..., Tensor], given: list[Tensor]) -> float:
@@ -50,8 +43,8 @@ def main() -> None:
     print("| rows x tokens | torch, ms | Mantus, ms | times as fast |\n|---|---:|---:|---:|")
     for rows, length in ROWS[:1] if given.quick else ROWS:
         sizes = (HEADS, KV_HEADS, KV_HEADS)
-        inputs = [torch.randn(rows, length, n, WIDTH).bfloat16().requires_grad_() for n in sizes]
-        who = {"torch": partial(backward, by_torch, inputs), "mantus": partial(backward, attend, inputs)}
+        inputs = [torch.randn(rows, length, n, WIDTH).bfloat16().transpose(1, 2).requires_grad_() for n in sizes]
+        who = {"torch": partial(backward, by_torch, inputs), "mantus": partial(backward, InBlocks.apply, inputs)}
         for measure in who.values():
             measure()  # the first one warms up
         times: dict[str, list[float]] = {name: [] for name in who}

@@ -90,16 +90,8 @@ def data(store: str) -> dict[str, str]:
 
 def ours(inputs: dict[str, str], settings: dict[str, Any], steps: int, seed: int) -> float:
     """Tokens a second of `mantus pretrain`, as its artifact says. seed: another one is other work, done anew."""
-    wanted = {
-        **inputs,
-        **settings,
-        "seed": seed,
-        "size": "tiny",
-        "seq_len": SEQ_LEN,
-        "batch_tokens": SEQ_LEN * ROWS,
-        "steps": steps,
-    }
-    wanted |= {"optimizer": "adamw", "lr": LR, "checkpoint_every": 0, "evaluate_every": 0}
+    wanted = {**inputs, **settings, "size": "tiny", "seq_len": SEQ_LEN, "batch_tokens": SEQ_LEN * ROWS, "steps": steps}
+    wanted |= {"optimizer": "adamw", "lr": LR, "checkpoint_every": 0, "evaluate_every": 0, "seed": seed}
     program = "import sys; from mantus.training.pretrain import *; "
     program += "print(run(PretrainConfig.model_validate_json(sys.argv[1])).stats['tokens_per_second'])"
     done = subprocess.run(

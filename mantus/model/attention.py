@@ -24,10 +24,15 @@ def attend(q_BTNH: Tensor, k_BTKH: Tensor, v_BTKH: Tensor) -> Tensor:
     if q_BTNH.dtype == torch.bfloat16 and q_BTNH.device.type == "cpu" and torch.is_grad_enabled():
         mixed_BNTH = InBlocks.apply(q_BNTH, k_BKTH, v_BKTH)  # type: ignore[no-untyped-call]
     else:
-        grouped = q_BNTH.shape[1] != k_BKTH.shape[1]
-        mixed_BNTH = F.scaled_dot_product_attention(q_BNTH, k_BKTH, v_BKTH, is_causal=True, enable_gqa=grouped)
+        mixed_BNTH = by_torch(q_BNTH, k_BKTH, v_BKTH)
     mixed_BTNH: Tensor = mixed_BNTH.transpose(1, 2)
     return mixed_BTNH
+
+
+def by_torch(q_BNTH: Tensor, k_BKTH: Tensor, v_BKTH: Tensor) -> Tensor:
+    """Causal attention by torch's own kernels -> [B, N, T, H]."""
+    grouped = q_BNTH.shape[1] != k_BKTH.shape[1]
+    return F.scaled_dot_product_attention(q_BNTH, k_BKTH, v_BKTH, is_causal=True, enable_gqa=grouped)
 
 
 def by_document(q_BTNH: Tensor, k_BTKH: Tensor, v_BTKH: Tensor, lengths: Sequence[int]) -> Tensor:
