@@ -43,7 +43,18 @@ SECURITY = """  securityContext:
 IN_USE = Path(tempfile.gettempdir()) / "mantus-test-cluster.lock"
 BUILDING = Path(tempfile.gettempdir()) / "mantus-test-images.lock"
 
+SPENT: dict[str, float] = {}
+"""What was made ready for the tests -> seconds that it took."""
+
 T = TypeVar("T")
+
+
+@contextmanager
+def spent(what: str) -> Iterator[None]:
+    """Write into SPENT how long the block takes."""
+    begin = time.monotonic()
+    yield
+    SPENT[what] = time.monotonic() - begin
 
 
 def find_kit() -> Path:
@@ -117,10 +128,10 @@ def cluster(kit: Path) -> Iterator[Path]:
     with IN_USE.open("w") as lock, pytest.MonkeyPatch.context() as patch:
         fcntl.flock(lock, fcntl.LOCK_SH)
         before = kubectl("get", "--raw=/readyz", "--request-timeout=5s", check=False) == "ok"
-        begin = time.monotonic()
-        started = _up(kit)
+        with spent("cluster"):
+            started = _up(kit)
         if not before:
-            note("cluster_start", time.monotonic() - begin, "s")
+            note("cluster_start", SPENT["cluster"], "s")
         path = Path(re.findall(r"^export KUBECONFIG=(.+)$", started.stdout, re.MULTILINE)[-1])
         patch.setenv("KUBECONFIG", str(path))
         yield path
@@ -151,7 +162,7 @@ def _nobody_else(lock: int) -> bool:
 @pytest.fixture(scope="session")
 def images(kit: Path, cluster: Path) -> dict[str, str]:
     """Names of the images in the cluster: mantus, serve. Built when their sources have changed."""
-    with alone(BUILDING):
+    with alone(BUILDING), spent("images"):
         for name, script in ((BASE, "base-image"), (INITIALIZER, "storage-image")):
             if not in_cluster(name):
                 subprocess.run([kit / script], check=True)
