@@ -48,6 +48,18 @@ def test_compiled_layers_give_the_same_losses(dtype: str, near: float, inputs, o
     assert compiled == pytest.approx(alone, rel=near)
 
 
+DENORMAL = """import torch
+from mantus.training.worker import settle_arithmetic
+settle_arithmetic()
+torch.set_num_threads(2)
+print(int((torch.full((1 << 20,), 2.0**-126) * 0.5).count_nonzero()))"""
+
+
+def test_no_thread_keeps_denormal_numbers():
+    done = subprocess.run([sys.executable, "-c", DENORMAL], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "0"
+
+
 def newest_step() -> int:
     """The last step that a training run now at work has committed."""
     marks = (cache_root() / "work" / "model").glob("*/scratch/checkpoints/step-*/COMMITTED")
