@@ -6,7 +6,9 @@ step. So it has a process to itself, and one thread of it, which reads requests 
 openvino.py is the other end of the wire.
 """
 
+import ctypes
 import json
+import mmap
 import os
 import signal
 import sys
@@ -26,6 +28,7 @@ MAX_SHAPES = 64
 of varied load."""
 MAX_GRAMMARS = 1000
 """Grammars after which an idle engine begins with a fresh pipeline: xgrammar keeps each that it has compiled."""
+WEIGHTS_FILE = "openvino_model.bin"
 MAX_FAILURES = 3
 """Steps that may fail one after the other before the engine gives up."""
 PROPERTIES_FILE = "mantus_engine.json"
@@ -60,7 +63,8 @@ class Stepper:
 
     def __init__(self, wire: Connection, folder: Path, threads: int, num_blocks: int) -> None:
         self._wire, self._given = wire, (folder, threads, num_blocks)
-        self._pipeline = open_pipeline(*self._given)
+        self._fresh = True
+        self._open()
         self._running: dict[int, _Running] = {}
         self._grammars: set[int] = set()
         self._new: list[tuple[int, Token]] = []
@@ -81,10 +85,17 @@ class Stepper:
     def step(self) -> Step:
         """One step of all that runs."""
         self._pipeline.step()
+        if self._fresh:
+            drop_pages(self._given[0] / WEIGHTS_FILE)
+            self._fresh = False
         measured = self._pipeline.get_metrics()
         for number, running in list(self._running.items()):
             self._read(number, running)
         return Step(self._taken(), measured.scheduled_requests if self._running else 0, measured.cache_usage / 100)
+
+    def _open(self) -> None:
+        self._pipeline = open_pipeline(*self._given)
+        self._fresh = True
 
     def _taken(self) -> list[tuple[int, Token]]:
         new, self._new = self._new, []
@@ -97,7 +108,7 @@ class Stepper:
                 self._wire.send(Step(self._taken()))
             if not self._running and len(self._grammars) > MAX_GRAMMARS:
                 self._grammars.clear()
-                self._pipeline = open_pipeline(*self._given)
+                self._open()
             asked: Message = self._wire.recv()
             if asked is None:
                 return False
@@ -142,7 +153,7 @@ class Stepper:
         """
         self._end_all("error", note)
         if not for_good:
-            self._pipeline = open_pipeline(*self._given)
+            self._open()
 
     def _end_all(self, finish: str, note: str = "") -> None:
         for number, running in self._running.items():
@@ -161,6 +172,18 @@ def open_pipeline(folder: Path, threads: int, num_blocks: int, prefix_caching: b
     scheduler.max_num_batched_tokens = MAX_BATCHED_TOKENS
     settings = properties(folder, threads)
     return openvino_genai.ContinuousBatchingPipeline(str(folder), scheduler, "CPU", settings)
+
+
+def drop_pages(file: Path) -> None:
+    """Take a file's pages out of this process's memory; one that is read again comes back by itself.
+
+    The plugin maps the weights, and packs a copy of them at its first step: what it read then is never read again.
+    """
+    libc = ctypes.CDLL(None)
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        if line.endswith(f" {file.resolve()}"):
+            begin, end = (int(address, 16) for address in line.split()[0].split("-"))
+            libc.madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), mmap.MADV_DONTNEED)
 
 
 def add_request(pipeline: Any, number: int, prompt: Sequence[int], config: Any) -> Any:

@@ -16,6 +16,7 @@ from mantus import console
 from mantus.inference.engine import Engine, Sampling, engine_of, open_engine
 from mantus.processes import child_environment, run_child
 from mantus.storage.artifact import cache_root
+from mantus.storage.sums import check_sums
 
 WEIGHTS = ("*.bin", "*.safetensors", "*.onnx.data")
 OVERHEAD = 1.3
@@ -33,14 +34,16 @@ def start_engine(folder: Path, choice: str, threads: int, cache_gib: float) -> t
     ValueError names the folder and what is wrong with it: no model, damaged, larger than memory, fails its self-test.
     """
     chosen = _variant(folder, choice)
+    check_sums(chosen)
     problem = self_test(chosen, threads, cache_gib)
     if problem and choice == "auto" and engine_of(chosen) != "torch":
         other = _variant(folder, "torch")
         console.say(f"serve: {chosen.name} fails its self-test here ({problem}); serving {other.name} with torch")
+        check_sums(other)
         chosen, problem = other, self_test(other, threads, cache_gib)
     if problem:
         raise ValueError(f"{chosen}: the model fails its self-test: {problem}")
-    return open_engine(chosen, threads, cache_gib), chosen
+    return open_engine(chosen, threads, cache_gib, checked=True), chosen
 
 
 def _variant(folder: Path, choice: str) -> Path:

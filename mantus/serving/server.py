@@ -12,12 +12,17 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import mantus
 from mantus.serving.config import ServeConfig
 from mantus.serving.drain import Drain
 from mantus.serving.guard import KeyGuard, read_keys
+
+UNUSED = ("pandas", "kubernetes")
+"""Packages that kserve imports for its clients and for dataframes, nothing of which a server needs: 75 MB of memory and
+half of the import's time."""
 
 
 def serve(config: ServeConfig) -> None:
@@ -27,13 +32,16 @@ def serve(config: ServeConfig) -> None:
     _check_port(config)
     keys = read_keys(config.api_keys_file)
     with ThreadPoolExecutor(1) as pool:  # the self-test and the model's loading, while kserve is imported
-        loading = pool.submit(_load, config, folder)
+        starting = pool.submit(_start, config, folder)
         ModelServer, model_server = _import_kserve()
         from mantus.serving.api import install
+        from mantus.serving.generate import Generator
         from mantus.serving.metrics import MODEL
         from mantus.serving.model import ServedModel
 
-        generator, variant = loading.result()
+        tokenizer = _load_tokenizer(folder)
+        engine, variant = starting.result()
+    generator = Generator(engine, tokenizer, config.name, config.max_waiting, config.max_tokens)
     _quiet()
     MODEL.labels(config.name, config.release, variant, mantus.__version__).set(1)
     install(model_server.app, generator, config.max_body_bytes)
@@ -50,28 +58,46 @@ def serve(config: ServeConfig) -> None:
 
 def _import_kserve() -> tuple[Any, Any]:
     arguments, sys.argv = sys.argv, sys.argv[:1]  # kserve reads the command line when it is imported
-    loaded = sys.modules.setdefault("pyarrow", None)  # type: ignore[arg-type]
-    try:  # without pyarrow: pandas, which kserve needs, would load it, 33 MB that serve nothing
+    absent = [name for name in UNUSED if name not in sys.modules]
+    sys.modules.update({name: _Unused(name) for name in absent})
+    try:
         from kserve import ModelServer, model_server
     finally:
         sys.argv = arguments
-        if loaded is None:
-            del sys.modules["pyarrow"]
+        for name in absent:
+            del sys.modules[name]
     return ModelServer, model_server
 
 
-def _load(config: ServeConfig, folder: Path) -> tuple[Any, str]:
-    """The generator, and the name of the variant that it runs."""
+class _Unused(ModuleType):
+    """Stands in for a package while another is imported that mentions classes of it and calls none."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.__path__ = []  # a package, whose modules stand in too
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return type(name, (), {})
+
+
+def _start(config: ServeConfig, folder: Path) -> tuple[Any, str]:
+    """The engine, and the name of the variant that it runs."""
     from mantus.inference.start import start_engine
-    from mantus.serving.generate import Generator
+
+    engine, served = start_engine(folder, config.engine, config.threads, config.cache_gib)
+    return engine, served.name
+
+
+def _load_tokenizer(folder: Path) -> Any:
     from mantus.text.tokenizer import Tokenizer
 
     tokenizer = Tokenizer.load(folder)
     rows = int(json.loads((folder / "config.json").read_text())["vocab_size"])
     if tokenizer.vocab_size > rows:
         raise ValueError(f"{folder}: the tokenizer has {tokenizer.vocab_size} ids and the model {rows}")
-    engine, served = start_engine(folder, config.engine, config.threads, config.cache_gib)
-    return Generator(engine, tokenizer, config.name, config.max_waiting, config.max_tokens), served.name
+    return tokenizer
 
 
 def find_variant(config: ServeConfig) -> Path:
@@ -95,15 +121,20 @@ def find_variant(config: ServeConfig) -> Path:
 
 
 def _check_files(folder: Path, served: str) -> None:
-    """ValueError when a file of the served variant does not have the digest that the release's manifest says."""
+    """ValueError when a file of the served variant does not have the digest that the release's manifest says.
+
+    Of a variant with digests of its own only they: who opens the variant compares its files with them.
+    """
     from mantus.storage import read_manifest
     from mantus.storage.artifact import find_damage
+    from mantus.storage.sums import SUMS
 
     if not (folder / "manifest.json").is_file():
         return
     manifest = read_manifest(folder.absolute().as_uri())
     files = [entry for entry in manifest.files if entry.path.startswith(f"{served}/")]
-    if damage := find_damage(replace(manifest, files=files), folder, verify=True):
+    sums = [entry for entry in files if entry.path == f"{served}/{SUMS}"]
+    if damage := find_damage(replace(manifest, files=sums or files), folder, verify=True):
         raise ValueError(f"serve.release: {folder}: {damage}; make the release again, or fetch it again")
 
 

@@ -1,8 +1,10 @@
 """All engines keep one contract, on the same real tiny model."""
 
 import json
+import mmap
 import os
 import queue
+import re
 import signal
 import sys
 import threading
@@ -14,6 +16,7 @@ import pytest
 import torch
 
 from mantus.inference.engine import Engine, Sampling, Token, open_engine
+from mantus.inference.pipeline import drop_pages
 from mantus.inference.start import check_memory, examine, self_test, start_engine
 from mantus.inference.torch.decode import Decoding
 from mantus.inference.torch.engine import TorchEngine
@@ -285,6 +288,24 @@ def test_a_killed_engine_ends_what_runs_and_says_why(release: Path, prompt: list
         assert (engine.stats().running, engine.stats().waiting) == (0, 0)
     finally:
         engine.close()
+
+
+def test_pages_of_a_mapped_file_leave_memory_and_come_back(tmp_path: Path):
+    file, content = tmp_path / "weights", os.urandom(1 << 22)
+    file.write_bytes(content)
+
+    def resident_kb() -> int:
+        (mapping,) = re.findall(
+            rf" {re.escape(str(file))}\n(?:.*\n)*?Rss: +(\d+) kB", Path("/proc/self/smaps").read_text()
+        )
+        return int(mapping)
+
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        assert bytes(mapped) == content
+        assert resident_kb() == 4096
+        drop_pages(file)
+        assert resident_kb() == 0
+        assert bytes(mapped) == content
 
 
 def _fatal_package(folder: Path) -> Path:

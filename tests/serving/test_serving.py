@@ -1,6 +1,8 @@
 """The endpoint as OpenAI's client and lm-eval's wire contract see it, over a real server and a real tiny model."""
 
 import concurrent.futures
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
@@ -12,7 +14,7 @@ from mantus.model.hf import load_model
 from mantus.serving.chat import _constraint
 from mantus.serving.config import ServeConfig
 from mantus.serving.schemas import ChatRequest
-from mantus.serving.server import find_variant
+from mantus.serving.server import UNUSED, find_variant
 from mantus.storage import fetch
 
 TOOL = {
@@ -164,6 +166,22 @@ def test_a_refused_release_is_not_served(tmp_path: Path):
         find_variant(ServeConfig(release=str(tmp_path)))
     with pytest.raises(ValueError, match="holds no release"):
         find_variant(ServeConfig(release=str(tmp_path / "nothing")))
+
+
+KSERVE = """import sys
+from mantus.serving.server import _import_kserve
+_import_kserve()
+print(*sorted({name.split('.')[0] for name in sys.modules}))
+import kubernetes.client, pandas
+print(pandas.DataFrame({'a': [1]}).shape, kubernetes.client.V1Pod().api_version)"""
+
+
+def test_kserve_is_loaded_without_what_serves_nothing():
+    done = subprocess.run([sys.executable, "-c", KSERVE], capture_output=True, text=True, check=True)
+    loaded, later = done.stdout.splitlines()
+    assert "kserve" in loaded.split()
+    assert not {*UNUSED, "pyarrow"} & {*loaded.split()}
+    assert later == "(1, 1) None", "whoever imports them later gets them whole"
 
 
 def test_tools_that_say_strict_false_are_not_held_to_a_grammar():
