@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.training.inputs import store_figures
+from benchmarks.training.surroundings import settle
 from mantus.launch.figures import Figure
 from mantus.model.attention import InBlocks, by_torch
 
@@ -39,6 +40,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two rounds of the shortest rows")
     parser.add_argument("--out", type=Path, help="folder to write training_attention.json into")
     given = parser.parse_args()
+    settle()
     figures: list[Figure] = []
     print("| rows x tokens | torch, ms | Mantus, ms | times as fast |\n|---|---:|---:|---:|")
     for rows, length in ROWS[:1] if given.quick else ROWS:

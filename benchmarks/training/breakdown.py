@@ -11,6 +11,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.training.checkpoints import seconds_of, trainer
+from benchmarks.training.surroundings import settle
 
 KINDS = {
     "matrix products": ("aten::mm", "aten::addmm", "aten::bmm", "mkldnn", "aten::linear", "aten::matmul"),
@@ -49,6 +50,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
+    settle()
     torch.manual_seed(1)
     found = shares(given.size, given.steps)
     if given.json:

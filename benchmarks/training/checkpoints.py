@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from benchmarks.training.inputs import store_figures
+from benchmarks.training.surroundings import settle
 from mantus.launch.figures import Figure
 from mantus.model.config import resolve_size
 from mantus.model.transformer import Transformer, init_weights
@@ -76,6 +77,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two pairs of 3 steps of nano")
     parser.add_argument("--out", type=Path, help="folder to write training_checkpoints.json into")
     given = parser.parse_args()
+    settle()
     size, every, pairs = ("nano", 3, 2) if given.quick else (given.size, given.every, given.pairs)
     with tempfile.TemporaryDirectory() as temporary:
         found = measure(size, given.optimizer, every, pairs, Path(temporary))

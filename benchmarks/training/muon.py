@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.training.inputs import store_figures
+from benchmarks.training.surroundings import settle
 from mantus.launch.figures import Figure
 from mantus.model.config import resolve_size
 from mantus.model.transformer import Transformer
@@ -25,6 +26,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one step each of two layers")
     parser.add_argument("--out", type=Path, help="folder to write training_muon.json into")
     given = parser.parse_args()
+    settle()
     shape = resolve_size(given.size, 512, **({"num_layers": 2} if given.quick else {}))
     layers = Transformer(shape).model.layers
     matrices = [weight for weight in layers.parameters() if weight.dim() == 2]

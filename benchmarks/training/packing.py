@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.training.inputs import inputs, store_figures
+from benchmarks.training.surroundings import settle
 from mantus.data.conversations.tooldata import ToolDataConfig
 from mantus.data.conversations.tooldata import run as make_tooldata
 from mantus.launch.figures import Figure
@@ -44,6 +45,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="40 conversations, once")
     parser.add_argument("--out", type=Path, help="folder to write training_packing.json into")
     given = parser.parse_args()
+    settle()
     rows, passes = (40, 1) if given.quick else (given.rows, given.passes)
     spent, steps, slots, trained = ({kind: 0.0 for kind in KINDS} for _ in range(4))
     with tempfile.TemporaryDirectory() as temporary:

@@ -1,5 +1,6 @@
 """Phases run once: keys, commits, kills, races, damage, stores that fail in the middle."""
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -19,7 +20,7 @@ import pytest
 
 import mantus
 from mantus.storage import PhaseConfig, Store, StoreError, Work, execute, fetch, open_store, phase, read_manifest
-from mantus.storage.artifact import cache_root, digest_file
+from mantus.storage.artifact import DIGEST_BYTES, cache_root, digest_file
 from mantus.storage.gc import collect_garbage
 from mantus.storage.server import EmbeddedS3
 from tests.storage.maker import NUM_FILES, MakerConfig, content, run
@@ -36,6 +37,22 @@ def start(uri: str, seconds: float) -> subprocess.Popen[str]:
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     return process
+
+
+def end(process: subprocess.Popen[str]) -> str:
+    """What it said after it was ready; communicate() would lose what came in the same piece."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    said, errors = process.stdout.read(), process.stderr.read()
+    assert process.wait() == 0, errors
+    return said
+
+
+@pytest.mark.parametrize("size", [0, 1, DIGEST_BYTES, DIGEST_BYTES + 1])
+def test_a_file_has_one_digest_however_many_pieces_it_is_read_in(size: int, tmp_path: Path):
+    content = secrets.token_bytes(size)
+    (tmp_path / "file").write_bytes(content)
+    assert digest_file(tmp_path / "file") == hashlib.sha256(content).hexdigest()
 
 
 def complete_or_absent(store: Store) -> int:
@@ -149,9 +166,7 @@ def test_killed_at_random_moments(kind: str, tmp_path: Path, request: pytest.Fix
             for item in list(store.list()):
                 store.delete(item.name)
     child = start(uri, 0)
-    said, errors = child.communicate()
-    assert child.returncode == 0, errors
-    assert said.startswith("made ")
+    assert end(child).startswith("made ")
     assert complete_or_absent(store) == 1
     collect_garbage(uri, 0)  # a kill in the middle of throwing work away leaves it for gc
     assert not any((cache_root() / "work").rglob("*.bin"))
@@ -185,8 +200,7 @@ def test_scratch_outlives_a_kill_and_stale_output_does_not(tmp_path: Path):
 def test_processes_that_want_the_same_make_it_once(uri: str):
     """All of them end well; one made it, the others waited and found it."""
     children = [start(uri, 0.5) for _ in range(3)]
-    said = [child.communicate()[0] for child in children]
-    assert [child.returncode for child in children] == [0, 0, 0]
+    said = [end(child) for child in children]
     assert sorted(line.split()[0] for line in said) == ["cached", "cached", "made"]
     assert len({line.split()[1] for line in said}) == 1
     assert complete_or_absent(open_store(uri)) == 1
