@@ -61,9 +61,12 @@ class _Running:
 class Stepper:
     """Takes requests, steps the pipeline, sends tokens, until told to end or broken."""
 
+    _pipeline: Any
+    _fresh: bool
+    """Whether the pipeline has made no step yet."""
+
     def __init__(self, wire: Connection, folder: Path, threads: int, num_blocks: int) -> None:
         self._wire, self._given = wire, (folder, threads, num_blocks)
-        self._fresh = True
         self._open()
         self._running: dict[int, _Running] = {}
         self._grammars: set[int] = set()
