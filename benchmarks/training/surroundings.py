@@ -11,6 +11,6 @@ from mantus.training.worker import settle_arithmetic
 def settle() -> None:
     """Begin this program again in training's environment, unless it has that; before anything is computed."""
     wanted = child_environment(**SETTINGS)
-    if any(os.environ.get(name) != wanted[name] for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", *SETTINGS)):
+    if os.environ != wanted:
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], wanted)
     settle_arithmetic()

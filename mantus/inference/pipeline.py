@@ -61,7 +61,6 @@ class _Running:
 class Stepper:
     """Takes requests, steps the pipeline, sends tokens, until told to end or broken."""
 
-    _pipeline: Any
     _fresh: bool
     """Whether the pipeline has made no step yet."""
 
@@ -182,9 +181,9 @@ def drop_pages(file: Path) -> None:
 
     The plugin maps the weights, and packs a copy of them at its first step: what it read then is never read again.
     """
-    libc = ctypes.CDLL(None)
+    libc, name = ctypes.CDLL(None), f" {file.resolve()}"
     for line in Path("/proc/self/maps").read_text().splitlines():
-        if line.endswith(f" {file.resolve()}"):
+        if line.endswith(name):
             begin, end = (int(address, 16) for address in line.split()[0].split("-"))
             libc.madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), mmap.MADV_DONTNEED)
 

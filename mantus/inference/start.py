@@ -134,7 +134,7 @@ def main() -> None:
     """The test's own process: a folder, threads, the cache in GiB."""
     folder, threads, cache_gib = sys.argv[1:]
     try:
-        engine = open_engine(Path(folder), int(threads), float(cache_gib))
+        engine = open_engine(Path(folder), int(threads), float(cache_gib), checked=True)  # start_engine has
     except (RuntimeError, ValueError, OSError, KeyError, ImportError) as error:
         sys.exit("it cannot be loaded: " + " ".join(str(error).split()))
     problem = examine(engine)

@@ -75,7 +75,6 @@ class _Unused(ModuleType):
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
-        self.__path__ = []  # a package, whose modules stand in too
         self.__spec__ = ModuleSpec(name, None)  # the engine's thread may ask meanwhile whether it is installed
 
     def __getattr__(self, name: str) -> Any:
@@ -125,7 +124,7 @@ def find_variant(config: ServeConfig) -> Path:
 def _check_files(folder: Path, served: str) -> None:
     """ValueError when a file of the served variant does not have the digest that the release's manifest says.
 
-    Of a variant with digests of its own only they: who opens the variant compares its files with them.
+    Of a variant with digests of its own only they are hashed: who opens the variant compares its files with them.
     """
     from mantus.storage import read_manifest
     from mantus.storage.artifact import find_damage
@@ -135,8 +134,9 @@ def _check_files(folder: Path, served: str) -> None:
         return
     manifest = read_manifest(folder.absolute().as_uri())
     files = [entry for entry in manifest.files if entry.path.startswith(f"{served}/")]
-    sums = [entry for entry in files if entry.path == f"{served}/{SUMS}"]
-    if damage := find_damage(replace(manifest, files=sums or files), folder, verify=True):
+    hashed = [entry for entry in files if entry.path == f"{served}/{SUMS}"] or files
+    sizes, digests = replace(manifest, files=files), replace(manifest, files=hashed)
+    if damage := find_damage(sizes, folder, verify=False) or find_damage(digests, folder, verify=True):
         raise ValueError(f"serve.release: {folder}: {damage}; make the release again, or fetch it again")
 
 

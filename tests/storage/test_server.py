@@ -96,7 +96,8 @@ def test_kill_minus_nine_takes_the_server_along_and_loses_nothing(tmp_path: Path
     last = acknowledged(holder, 200)
     holder.send_signal(signal.SIGKILL)
     assert wait_for(lambda: not servers_on(tmp_path), 5)
-    last = max([last, *(int(line) for line in holder.communicate()[0].split())])
+    assert holder.stdout is not None
+    last = max([last, *(int(line) for line in holder.stdout.read().split())])  # communicate() loses what is buffered
     with EmbeddedS3(tmp_path) as environment:
         store = use(environment)
         for number in range(last + 1):
