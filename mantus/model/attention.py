@@ -7,7 +7,6 @@ Shapes: B batch, T time, N query heads, K key/value heads, G = N / K, H head wid
 block, W = H + 2.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -33,17 +32,6 @@ def by_torch(q_BNTH: Tensor, k_BKTH: Tensor, v_BKTH: Tensor) -> Tensor:
     """Causal attention by torch's own kernels -> [B, N, T, H]."""
     grouped = q_BNTH.shape[1] != k_BKTH.shape[1]
     return F.scaled_dot_product_attention(q_BNTH, k_BKTH, v_BKTH, is_causal=True, enable_gqa=grouped)
-
-
-def by_document(q_BTNH: Tensor, k_BTKH: Tensor, v_BTKH: Tensor, lengths: Sequence[int]) -> Tensor:
-    """Causal attention within each document of the flattened rows.
-
-    One call a document: a block-diagonal mask would make the kernel visit every pair of positions of a row.
-    """
-    flat = (x.flatten(0, 1).unsqueeze(0) for x in (q_BTNH, k_BTKH, v_BTKH))
-    parts = (torch.split(x, list(lengths), dim=1) for x in flat)
-    mixed = torch.cat([attend(q, k, v) for q, k, v in zip(*parts, strict=True)], dim=1)
-    return mixed.view(q_BTNH.shape)
 
 
 class InBlocks(torch.autograd.Function):

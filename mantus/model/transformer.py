@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mantus.model.attention import attend, by_document
+from mantus.model.attention import attend
 from mantus.model.config import ModelConfig
+from mantus.model.documents import Layout, by_document, lay_out
 
 
 class Linear(nn.Linear):
@@ -57,14 +58,14 @@ class Attention(nn.Module):
         else:
             self.q_norm = self.k_norm = nn.Identity()
 
-    def forward(self, x_BTD: Tensor, rope: tuple[Tensor, Tensor], lengths: Sequence[int] | None) -> Tensor:
-        """x_BTD -> the same shape. `lengths`: see Transformer.forward."""
+    def forward(self, x_BTD: Tensor, rope: tuple[Tensor, Tensor], layout: Layout | None) -> Tensor:
+        """x_BTD -> the same shape. layout: of documents that attention stays within."""
         B, T, _ = x_BTD.shape
         heads = (B, T, -1, self.head_dim)
         q_BTNH = rotate(self.q_norm(self.q_proj(x_BTD).view(heads)), rope)
         k_BTKH = rotate(self.k_norm(self.k_proj(x_BTD).view(heads)), rope)
         v_BTKH = self.v_proj(x_BTD).view(heads)
-        mixed_BTNH = attend(q_BTNH, k_BTKH, v_BTKH) if lengths is None else by_document(q_BTNH, k_BTKH, v_BTKH, lengths)
+        mixed_BTNH = attend(q_BTNH, k_BTKH, v_BTKH) if layout is None else by_document(q_BTNH, k_BTKH, v_BTKH, layout)
         out: Tensor = self.o_proj(mixed_BTNH.reshape(B, T, -1))
         return out
 
@@ -101,9 +102,9 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = FeedForward(config)
 
-    def forward(self, x_BTD: Tensor, rope: tuple[Tensor, Tensor], lengths: Sequence[int] | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, rope: tuple[Tensor, Tensor], layout: Layout | None) -> Tensor:
         """x_BTD -> the same shape."""
-        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rope, lengths)
+        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rope, layout)
         out: Tensor = x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
         return out
 
@@ -143,11 +144,12 @@ class Transformer(nn.Module):
         if positions_BT is None:
             positions_BT = torch.arange(ids_BT.shape[1], device=ids_BT.device).unsqueeze(0)
         rope = rotations(self.config, positions_BT, x_BTD.dtype)
+        layout = None if lengths is None else lay_out(lengths, x_BTD)
         for layer in self.model.layers:
             if self.recompute and torch.is_grad_enabled():
-                x_BTD = checkpoint(layer, x_BTD, rope, lengths, use_reentrant=False)
+                x_BTD = checkpoint(layer, x_BTD, rope, layout, use_reentrant=False)
             else:
-                x_BTD = layer(x_BTD, rope, lengths)
+                x_BTD = layer(x_BTD, rope, layout)
         normalised: Tensor = self.model.norm(x_BTD)
         return normalised
 
