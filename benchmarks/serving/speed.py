@@ -9,7 +9,6 @@ import argparse
 import asyncio
 import json
 import random
-import shutil
 import statistics
 import subprocess
 import sys
@@ -20,24 +19,23 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import httpx
-import numpy as np
 
 from benchmarks.data.measure import descendants, memory_mb
 from benchmarks.serving.client import Plan, Speeds, load, measure, middle, prompts
 from benchmarks.serving.in_mantus import rate
-from benchmarks.serving.peers import PEERS, Peer, python_of, surroundings
-from mantus.data.shards import write_shards
+from benchmarks.serving.peers import BENCH, PEERS, Peer, python_of, surroundings
+from benchmarks.serving.quality import text
+from benchmarks.serving.smollm import build
 from mantus.inference.engine import open_engine
 from mantus.launch.figures import Figure, machine, record
 from mantus.launch.figures import table as aligned
+from mantus.model.base import imported
 from mantus.processes import num_processors, start_child, stop_child
 from mantus.release.run import ReleaseConfig, run
 from mantus.serving.local import free_port
-from mantus.storage import PhaseConfig, Work, execute, fetch
-from mantus.text.tokenizer import SPECIAL_TOKENS, write_files
+from mantus.storage import fetch
 
 START_TIMEOUT_S = 300
 OURS = "Mantus"
@@ -66,12 +64,6 @@ SCHEMA = {
 """Longer than a reply, so that none ends early."""
 
 
-class Named(PhaseConfig):
-    """Names an artifact."""
-
-    name: str
-
-
 @dataclass(frozen=True, slots=True)
 class Result:
     """One peer in one round."""
@@ -83,39 +75,14 @@ class Result:
     """How much longer a token takes under a grammar, as a share; Mantus only."""
 
 
-def release(model: Path, folder: Path) -> Path:
-    """Every variant of the model, with a tokenizer of ours of the same size: what ids spell changes no speed.
-
-    model: a Hugging Face directory of the class llama or qwen3.
-    """
-    from safetensors.torch import load_file, save_file
-
-    size = int(json.loads((model / "config.json").read_text())["vocab_size"])
-    store = folder.as_uri()
-
-    def make_model(work: Work) -> dict[str, int]:
-        letters = [bytes([byte]) for byte in range(97, 123)]
-        pairs = [first + second for first in letters for second in letters]
-        longer = [pair + other for pair in pairs for other in letters + pairs]
-        spelt = [bytes([byte]) for byte in range(256)] + pairs + sorted(longer, key=len)
-        write_files({raw: rank for rank, raw in enumerate(spelt[: size - len(SPECIAL_TOKENS)])}, work.out)
-        for name in ("config.json", "generation_config.json"):
-            shutil.copyfile(model / name, work.out / name)
-        weights = {name: weight.float() for name, weight in load_file(model / "model.safetensors").items()}
-        save_file(weights, work.out / "model.safetensors", metadata={"format": "pt"})
-        return {}
-
-    def make_tokens(work: Work) -> dict[str, int]:
-        chance = np.random.default_rng(0)
-        for split in ("train", "heldout"):
-            write_shards([chance.integers(300, size - 300, 4096).astype("<u2")], size, work.out / split)
-        return {}
-
-    made = execute("model", Named(store=store, name=model.name), make_model)
-    tokens = execute("tokens", Named(store=store, name=model.name), make_tokens)
+def release(model: Path, quick: bool) -> Path:
+    """Every variant of a Hugging Face directory, gated on text. It is imported first, so that its tokenizer serves."""
+    store = (BENCH / "serving").as_uri()
+    sizes = {"windows": 4 if quick else 16, "window_tokens": 128 if quick else 384}
     variants = ["hf", "gguf", "openvino-int8", "vllm-int8"]
-    settings: dict[str, Any] = {"variants": variants, "windows": 8, "window_tokens": 128}
-    return fetch(run(ReleaseConfig(store=store, model=made.uri, tokens=tokens.uri, **settings)).uri)
+    asked = str(text(BENCH / "serving"))
+    config = ReleaseConfig(store=store, model=imported(str(model), store), text=asked, variants=variants, **sizes)
+    return fetch(run(config).uri)
 
 
 @contextmanager
@@ -228,9 +195,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, help="folder to write serving.json into")
     given = parser.parse_args()
-    work = Path(".mantus/bench/serving").absolute()
-    work.mkdir(parents=True, exist_ok=True)
-    served = release(given.model or _smollm(work), work)
+    served = release(given.model or build(BENCH / "smollm2"), given.quick)
+    log = BENCH / "serving" / "log"
     results: dict[str, list[Result]] = {}
     restarts = []
     for number in range(1 if given.quick else given.rounds):
@@ -241,7 +207,7 @@ def main() -> None:
                 continue
             one = over_http if peer.http else by_itself
             try:
-                found = one(peer, python, served / peer.variant, plan, work / "log")
+                found = one(peer, python, served / peer.variant, plan, log)
             except RuntimeError as error:  # of another project: the rest of an hour's table is kept
                 if peer.name.startswith(OURS):
                     raise
@@ -249,15 +215,9 @@ def main() -> None:
                 continue
             results.setdefault(peer.name, []).append(found)
             print(f"{peer.name}: {found}", file=sys.stderr, flush=True)
-        restarts.append(killed(PEERS[0], Path(sys.executable), served / PEERS[0].variant, work / "log"))
-    cost = None if given.quick else http_cost(served / PEERS[0].variant, work / "log")
+        restarts.append(killed(PEERS[0], Path(sys.executable), served / PEERS[0].variant, log))
+    cost = None if given.quick else http_cost(served / PEERS[0].variant, log)
     show(results, restarts, cost, given.out)
-
-
-def _smollm(work: Path) -> Path:
-    from benchmarks.serving.smollm import build
-
-    return build(work / "smollm2")
 
 
 def show(results: dict[str, list[Result]], restarts: list[float], cost: float | None, out: Path | None) -> None:

@@ -61,7 +61,7 @@ def settle_arithmetic() -> None:
     numbers, which never decay to zero: AdamW then takes twenty times as long for them.
     """
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.set_flush_denormal(True)
 
 

@@ -75,7 +75,7 @@ def orthogonal(matrices_MSL: Tensor, coefficients: tuple[float, float, float], s
     By Newton and Schulz's iteration. Keller Jordan, Muon: an optimizer for hidden layers in neural networks (2024).
     """
     a, b, c = coefficients
-    x_MSL = matrices_MSL / matrices_MSL.flatten(1).norm(dim=1).clamp(min=eps)[:, None, None]
+    x_MSL: Tensor = matrices_MSL / matrices_MSL.flatten(1).norm(dim=1).clamp(min=eps)[:, None, None]
     for _ in range(steps):
         gram_MSS = x_MSL @ x_MSL.mT
         x_MSL = torch.baddbmm(x_MSL, torch.baddbmm(gram_MSS, gram_MSS, gram_MSS, beta=b, alpha=c), x_MSL, beta=a)
