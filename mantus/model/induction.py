@@ -17,7 +17,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from mantus.model.transformer import Attention, Block, RMSNorm, Transformer
+from mantus.model.norm import RMSNorm
+from mantus.model.transformer import Attention, Block, Transformer
 
 CONSTANT = 8.0
 """The constant entry of every embedding, in standard deviations of the others."""

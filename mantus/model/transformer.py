@@ -2,7 +2,8 @@
 
 It does not know text, files or training; `load_model` and `save_model` are in hf.py.
 
-Shapes: B batch, T time, D hidden, N query heads, K key/value heads, H head width, F feed-forward width, V vocabulary.
+Shapes: B batch, T time, D hidden, N query heads, K key/value heads, H head width, F feed-forward width, V vocabulary,
+C chosen positions.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from mantus.model.attention import attend
 from mantus.model.config import ModelConfig
 from mantus.model.documents import Layout, by_document, lay_out
+from mantus.model.norm import RMSNorm
 
 
 class Linear(nn.Linear):
@@ -26,19 +28,6 @@ class Linear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """x [..., num_in] -> [..., num_out]."""
         return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
-
-
-class RMSNorm(nn.Module):
-    """Scale to unit root mean square, in float32 whatever the input is."""
-
-    def __init__(self, width: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x [..., width] -> the same shape and precision."""
-        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
 
 
 class Attention(nn.Module):
@@ -58,16 +47,23 @@ class Attention(nn.Module):
         else:
             self.q_norm = self.k_norm = nn.Identity()
 
-    def forward(self, x_BTD: Tensor, rope: tuple[Tensor, Tensor], layout: Layout | None) -> Tensor:
-        """x_BTD -> the same shape. layout: of documents that attention stays within."""
+    def forward(
+        self, x_BTD: Tensor, rope: tuple[Tensor, Tensor], layout: Layout | None, chosen_C: Tensor | None
+    ) -> Tensor:
+        """x_BTD -> the same shape, or [C, D]. layout: of documents that attention stays within."""
         B, T, _ = x_BTD.shape
         heads = (B, T, -1, self.head_dim)
         q_BTNH = rotate(self.q_norm(self.q_proj(x_BTD).view(heads)), rope)
         k_BTKH = rotate(self.k_norm(self.k_proj(x_BTD).view(heads)), rope)
         v_BTKH = self.v_proj(x_BTD).view(heads)
         mixed_BTNH = attend(q_BTNH, k_BTKH, v_BTKH) if layout is None else by_document(q_BTNH, k_BTKH, v_BTKH, layout)
-        out: Tensor = self.o_proj(mixed_BTNH.reshape(B, T, -1))
+        out: Tensor = self.o_proj(choose(mixed_BTNH.reshape(B, T, -1), chosen_C))
         return out
+
+
+def choose(x_BTD: Tensor, chosen_C: Tensor | None) -> Tensor:
+    """The chosen ones of the flattened positions, [C, D]; all of them as they are when none are named."""
+    return x_BTD if chosen_C is None else x_BTD.flatten(0, 1).index_select(0, chosen_C)
 
 
 def rotate(x_BTNH: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
@@ -102,10 +98,12 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = FeedForward(config)
 
-    def forward(self, x_BTD: Tensor, rope: tuple[Tensor, Tensor], layout: Layout | None) -> Tensor:
-        """x_BTD -> the same shape."""
-        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rope, layout)
-        out: Tensor = x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
+    def forward(
+        self, x_BTD: Tensor, rope: tuple[Tensor, Tensor], layout: Layout | None, chosen_C: Tensor | None = None
+    ) -> Tensor:
+        """x_BTD -> the same shape, or [C, D]: of positions that are not chosen only keys and values are computed."""
+        x = choose(x_BTD, chosen_C) + self.self_attn(self.input_layernorm(x_BTD), rope, layout, chosen_C)
+        out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
         return out
 
 
@@ -136,9 +134,16 @@ class Transformer(nn.Module):
             self.lm_head.weight = self.model.embed_tokens.weight
 
     def hidden(
-        self, ids_BT: Tensor, positions_BT: Tensor | None = None, lengths: Sequence[int] | None = None
+        self,
+        ids_BT: Tensor,
+        positions_BT: Tensor | None = None,
+        lengths: Sequence[int] | None = None,
+        wanted_C: Tensor | None = None,
     ) -> Tensor:
-        """The normalised last hidden states, x_BTD."""
+        """The normalised last hidden states, x_BTD, or [C, D] at these of the flattened positions alone.
+
+        Then the last layer's feed-forward part, half of a layer and more, is computed for them alone.
+        """
         weight = self.model.embed_tokens.weight
         x_BTD = F.embedding(ids_BT, weight).to(self.compute_dtype or weight.dtype)
         if positions_BT is None:
@@ -146,10 +151,11 @@ class Transformer(nn.Module):
         rope = rotations(self.config, positions_BT, x_BTD.dtype)
         layout = None if lengths is None else lay_out(lengths, x_BTD)
         for layer in self.model.layers:
+            chosen_C = wanted_C if layer is self.model.layers[-1] else None
             if self.recompute and torch.is_grad_enabled():
-                x_BTD = checkpoint(layer, x_BTD, rope, layout, use_reentrant=False)
+                x_BTD = checkpoint(layer, x_BTD, rope, layout, chosen_C, use_reentrant=False)
             else:
-                x_BTD = layer(x_BTD, rope, layout)
+                x_BTD = layer(x_BTD, rope, layout, chosen_C)
         normalised: Tensor = self.model.norm(x_BTD)
         return normalised
 

@@ -20,7 +20,7 @@ from mantus.model.transformer import Transformer
 from mantus.storage import fetch
 from mantus.storage.artifact import cache_root
 from mantus.training.objectives.batches import Conversations, Sequences
-from mantus.training.objectives.loss import IGNORE, LinearCrossEntropy
+from mantus.training.objectives.loss import IGNORE, LinearCrossEntropy, NextToken
 from mantus.training.pretrain import PretrainConfig, run
 from mantus.training.strategies.optim import make_optimizers
 from tests.conftest import SMALL
@@ -172,17 +172,37 @@ def test_chunked_cross_entropy_equals_torchs(z_loss: float):
     x = torch.randn(1100, 16, requires_grad=True)
     w = torch.randn(50, 16, requires_grad=True)
     targets = torch.randint(50, (1100,))
-    targets[::7] = IGNORE
     loss = LinearCrossEntropy.apply(x, w, targets, torch.float32, z_loss)
     loss.backward()
     x2, w2 = x.detach().requires_grad_(), w.detach().requires_grad_()
     logits = x2 @ w2.T
-    reference = torch.nn.functional.cross_entropy(logits, targets, reduction="sum", ignore_index=IGNORE)
-    reference = reference + z_loss * logits.logsumexp(dim=1)[targets != IGNORE].square().sum()
+    reference = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
+    reference = reference + z_loss * logits.logsumexp(dim=1).square().sum()
     reference.backward()
     assert loss.item() == pytest.approx(reference.item(), rel=1e-5)
     assert torch.allclose(x.grad, x2.grad, atol=1e-4)
     assert torch.allclose(w.grad, w2.grad, atol=1e-3)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_what_is_not_trained_is_not_computed_and_changes_nothing(share: float):
+    torch.manual_seed(0)
+    model = Transformer(resolve_size("nano", 64, num_layers=2))
+    ids, targets = torch.randint(64, (3, 20)), torch.randint(64, (3, 20))
+    targets[torch.rand(3, 20) >= share] = IGNORE
+    rows = []
+    model.model.norm.register_forward_hook(lambda _, inputs, __: rows.append(inputs[0].shape[:-1].numel()))
+    loss = NextToken(model, torch.float32)(ids, targets)
+    loss.backward()
+    assert rows == [int((targets != IGNORE).sum())]
+    ours = {name: weight.grad.clone() for name, weight in model.named_parameters()}
+    model.zero_grad()
+    logits = model(ids).flatten(0, 1)
+    whole = torch.nn.functional.cross_entropy(logits, targets.flatten(), reduction="sum", ignore_index=IGNORE)
+    whole.backward()
+    assert loss.item() == pytest.approx(whole.item(), rel=1e-5)
+    for name, weight in model.named_parameters():
+        assert torch.allclose(ours[name], weight.grad, atol=1e-4), name
 
 
 def test_training_goes_on_from_a_hugging_face_directory(inputs, trained, tmp_path: Path):

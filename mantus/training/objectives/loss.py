@@ -17,16 +17,17 @@ CHUNK_TOKENS = 512
 
 
 class LinearCrossEntropy(torch.autograd.Function):
-    """Sum of cross-entropy over valid targets, plus z_loss * logsumexp^2; never holds more than a chunk of logits."""
+    """Sum of cross-entropy, plus z_loss * logsumexp^2; never holds more than a chunk of logits."""
 
     @staticmethod
     def forward(ctx: Any, x_ND: Tensor, w_VD: Tensor, targets_N: Tensor, dtype: torch.dtype, z_loss: float) -> Tensor:
         """The sum (float32 scalar); gradients for x and w are made here."""
         w = w_VD.to(dtype)
-        dx_ND = torch.zeros_like(x_ND)
+        dx_ND = torch.empty_like(x_ND)
         dw_VD = torch.zeros_like(w_VD, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         total = x_ND.new_zeros((), dtype=torch.float32)
-        for rows in torch.split((targets_N != IGNORE).nonzero().squeeze(1), CHUNK_TOKENS):
+        for start in range(0, len(x_ND), CHUNK_TOKENS):
+            rows = slice(start, start + CHUNK_TOKENS)
             x, target = x_ND[rows].to(dtype), targets_N[None, rows]
             logits = (w @ x.T).float()
             top, said = logits.amax(dim=0, keepdim=True), logits.gather(0, target)
@@ -68,13 +69,20 @@ class NextToken(nn.Module):
 
         documents_BT: numbers the documents of each row, one behind another; attention and positions stay within each.
         """
-        apart = (None, None) if documents_BT is None else by_documents(documents_BT)
-        x_BTD = self.inner.hidden(ids_BT, *apart)
-        flat = x_BTD.reshape(-1, x_BTD.shape[-1])
+        positions_BT, lengths = (None, None) if documents_BT is None else by_documents(documents_BT)
+        trained_N, targets_N = trained(targets_BT)
+        x = self.inner.hidden(ids_BT, positions_BT, lengths, trained_N)
         loss: Tensor = LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
-            flat, self.inner.lm_head.weight, targets_BT.reshape(-1), self.dtype, self.z_loss
+            x.reshape(-1, x.shape[-1]), self.inner.lm_head.weight, targets_N, self.dtype, self.z_loss
         )
         return loss
+
+
+def trained(targets_BT: Tensor) -> tuple[Tensor | None, Tensor]:
+    """Which of the flattened positions are trained (None: all), and their targets."""
+    flat = targets_BT.flatten()
+    at = (flat != IGNORE).nonzero().squeeze(1)
+    return (None, flat) if len(at) == len(flat) else (at, flat[at])
 
 
 def by_documents(documents_BT: Tensor) -> tuple[Tensor, list[int]]:

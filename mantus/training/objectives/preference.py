@@ -44,9 +44,9 @@ class Preference(nn.Module):
 
     def log_likelihoods(self, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
         """The summed log-probability of each row's targets, float32 [B]."""
-        x_BTD = self.inner.hidden(ids_BT)
-        rows, at = (targets_BT != IGNORE).nonzero(as_tuple=True)
-        x_ND, targets_N = x_BTD[rows, at], targets_BT[rows, at]
+        at_N = (targets_BT.flatten() != IGNORE).nonzero().squeeze(1)
+        rows, targets_N = at_N // ids_BT.shape[1], targets_BT.flatten()[at_N]
+        x_ND = self.inner.hidden(ids_BT, wanted_C=at_N)
         sums = x_ND.new_zeros(len(ids_BT), dtype=torch.float32)
         for start in range(0, len(x_ND), CHUNK_TOKENS):
             part = slice(start, start + CHUNK_TOKENS)

@@ -8,14 +8,13 @@ Source: Shoeybi et al. 2019, Megatron-LM, section 3.
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Partial, Replicate
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 from mantus.model.config import ModelConfig
-from mantus.model.transformer import RMSNorm
+from mantus.model.norm import RMSNorm, rms_norm
 
 DIVIDED_OUT = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.gate_proj", "mlp.up_proj")
 DIVIDED_IN = ("self_attn.o_proj", "mlp.down_proj")
@@ -31,8 +30,7 @@ class HeadNorm(RMSNorm):
     def forward(self, x: Tensor) -> Tensor:
         """x [..., width] -> the same shape and precision."""
         whole = DTensor.from_local(self.weight, self.mesh, [Replicate()], run_check=False)
-        weight = whole.to_local(grad_placements=[Partial()])
-        return F.rms_norm(x, weight.shape, weight.to(x.dtype), self.eps)
+        return rms_norm(x, whole.to_local(grad_placements=[Partial()]), self.eps)
 
 
 def check(config: ModelConfig, size: int) -> None:
