@@ -23,10 +23,8 @@ FORMULAS = (
     F("copy_memory", "compute_bytes * (matmul_params if compute_bytes < 4 or weight_shards > 1 else 0)"
       " / (layers / 2 if weight_shards > 1 else 1)", "B",
       "weights in the precision of products, of all layers or of the two that are gathered", shown=False),
-    F("norm_elements", "2 * hidden + qk_norm * head_dim * (heads + kv_heads)", "", "numbers that norms scale",
-      shown=False),
-    F("layer_bytes", "compute_bytes * (4 * hidden + 4 * intermediate + (3 + qk_norm) * head_dim * (heads + kv_heads))"
-      " + (4 * norm_elements if compute_bytes < 4 else 0)", "B", "what a layer keeps of a token", shown=False),
+    F("layer_bytes", "compute_bytes * (4 * hidden + 4 * intermediate + (3 + qk_norm) * head_dim * (heads + kv_heads))",
+      "B", "what a layer keeps of a token", shown=False),
     F("activation_memory", "pass_tokens * (compute_bytes * hidden * layers + layer_bytes / tensor_shards if recompute"
       " else layer_bytes * layers / tensor_shards)", "B", "activations kept for the backward pass"),
     F("head_memory", "vocab_size * hidden * 4 + 3 * 512 * vocab_size * 4 + 2 * pass_tokens * hidden * compute_bytes",
