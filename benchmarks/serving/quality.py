@@ -72,6 +72,11 @@ def text(folder: Path) -> Path:
     return path
 
 
+def stretches(quick: bool) -> dict[str, int]:
+    """How many stretches of the text a release is measured on, and their tokens."""
+    return {"windows": 4 if quick else 16, "window_tokens": 128 if quick else 384}
+
+
 def ask(python: Path | None, script: str, question: dict[str, Any]) -> dict[str, Any]:
     """Run a script of this folder in another environment: JSON in, JSON out."""
     words = [python, HERE / script]
@@ -176,7 +181,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder to write quality.json into")
     given = parser.parse_args()
     model, path = build(given.model), text(BENCH / "quality")
-    sizes = {"windows": 4 if given.quick else 16, "window_tokens": 128 if given.quick else 384}
+    sizes = stretches(given.quick)
     variants = list(NAMES)
     store = (BENCH / "quality" / "store").as_uri()
     made = run(

@@ -26,7 +26,7 @@ from benchmarks.data.measure import descendants, memory_mb
 from benchmarks.serving.client import Plan, Speeds, load, measure, middle, prompts
 from benchmarks.serving.in_mantus import rate
 from benchmarks.serving.peers import BENCH, PEERS, Peer, python_of, surroundings
-from benchmarks.serving.quality import text
+from benchmarks.serving.quality import stretches, text
 from benchmarks.serving.smollm import build
 from mantus.inference.engine import open_engine
 from mantus.launch.figures import Figure, machine, record
@@ -78,10 +78,11 @@ class Result:
 def release(model: Path, quick: bool) -> Path:
     """Every variant of a Hugging Face directory, gated on text. It is imported first, so that its tokenizer serves."""
     store = (BENCH / "serving").as_uri()
-    sizes = {"windows": 4 if quick else 16, "window_tokens": 128 if quick else 384}
     variants = ["hf", "gguf", "openvino-int8", "vllm-int8"]
     asked = str(text(BENCH / "serving"))
-    config = ReleaseConfig(store=store, model=imported(str(model), store), text=asked, variants=variants, **sizes)
+    config = ReleaseConfig(
+        store=store, model=imported(str(model), store), text=asked, variants=variants, **stretches(quick)
+    )
     return fetch(run(config).uri)
 
 

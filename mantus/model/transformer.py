@@ -151,13 +151,14 @@ class Transformer(nn.Module):
         rope = rotations(self.config, positions_BT, x_BTD.dtype)
         layout = None if lengths is None else lay_out(lengths, x_BTD)
         for layer in self.model.layers:
-            chosen_C = wanted_C if layer is self.model.layers[-1] else None
+            last = layer is self.model.layers[-1]
+            chosen_C = wanted_C if last and wanted_C is not None and len(wanted_C) < ids_BT.numel() else None
             if self.recompute and torch.is_grad_enabled():
                 x_BTD = checkpoint(layer, x_BTD, rope, layout, chosen_C, use_reentrant=False)
             else:
                 x_BTD = layer(x_BTD, rope, layout, chosen_C)
         normalised: Tensor = self.model.norm(x_BTD)
-        return normalised
+        return normalised if wanted_C is None else normalised.reshape(-1, normalised.shape[-1])
 
     def forward(
         self, ids_BT: Tensor, positions_BT: Tensor | None = None, lengths: Sequence[int] | None = None

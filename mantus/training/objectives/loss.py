@@ -70,19 +70,19 @@ class NextToken(nn.Module):
         documents_BT: numbers the documents of each row, one behind another; attention and positions stay within each.
         """
         positions_BT, lengths = (None, None) if documents_BT is None else by_documents(documents_BT)
-        trained_N, targets_N = trained(targets_BT)
-        x = self.inner.hidden(ids_BT, positions_BT, lengths, trained_N)
+        at_N, targets_N = trained(targets_BT)
+        x_ND = self.inner.hidden(ids_BT, positions_BT, lengths, at_N)
         loss: Tensor = LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
-            x.reshape(-1, x.shape[-1]), self.inner.lm_head.weight, targets_N, self.dtype, self.z_loss
+            x_ND, self.inner.lm_head.weight, targets_N, self.dtype, self.z_loss
         )
         return loss
 
 
-def trained(targets_BT: Tensor) -> tuple[Tensor | None, Tensor]:
-    """Which of the flattened positions are trained (None: all), and their targets."""
+def trained(targets_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """Which of the flattened positions are trained, and their targets."""
     flat = targets_BT.flatten()
-    at = (flat != IGNORE).nonzero().squeeze(1)
-    return (None, flat) if len(at) == len(flat) else (at, flat[at])
+    at_N = (flat != IGNORE).nonzero().squeeze(1)
+    return at_N, flat[at_N]
 
 
 def by_documents(documents_BT: Tensor) -> tuple[Tensor, list[int]]:

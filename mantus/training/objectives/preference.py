@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mantus.model.transformer import Transformer
 from mantus.training.objectives.batches import Batch, Conversations, Row, padded
-from mantus.training.objectives.loss import CHUNK_TOKENS, IGNORE
+from mantus.training.objectives.loss import CHUNK_TOKENS, IGNORE, trained
 
 RowPair = tuple[Row, Row]
 """(better, worse)"""
@@ -44,8 +44,8 @@ class Preference(nn.Module):
 
     def log_likelihoods(self, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
         """The summed log-probability of each row's targets, float32 [B]."""
-        at_N = (targets_BT.flatten() != IGNORE).nonzero().squeeze(1)
-        rows, targets_N = at_N // ids_BT.shape[1], targets_BT.flatten()[at_N]
+        at_N, targets_N = trained(targets_BT)
+        rows = at_N // ids_BT.shape[1]
         x_ND = self.inner.hidden(ids_BT, wanted_C=at_N)
         sums = x_ND.new_zeros(len(ids_BT), dtype=torch.float32)
         for start in range(0, len(x_ND), CHUNK_TOKENS):
