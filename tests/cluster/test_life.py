@@ -96,9 +96,9 @@ def run(site: Site, folder: Path, account: Path, prometheus: httpx.Client | None
 def test_one_command_leads_from_an_empty_cluster_to_a_chat_with_a_tool(life: Life):
     answer = httpx.post(f"{life.root}/v1/chat/completions", json=CALL, timeout=60, trust_env=False)
     assert answer.status_code == 200
-    (call,) = answer.json()["choices"][0]["message"]["tool_calls"]
-    assert call["function"]["name"] == "add"
-    assert set(json.loads(call["function"]["arguments"])) == {"a", "b"}
+    calls = answer.json()["choices"][0]["message"]["tool_calls"]  # one or more: nothing forbids several
+    assert {call["function"]["name"] for call in calls} == {"add"}
+    assert all(set(json.loads(call["function"]["arguments"])) == {"a", "b"} for call in calls)
     seconds = life.seconds + sum(SPENT[part] for part in ("cluster", "images", "chart"))
     note("cluster_life", seconds, "s, from the cluster's and the images' state at the start", f"<= {BUDGET_S}")
 
