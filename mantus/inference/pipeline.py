@@ -197,10 +197,23 @@ def add_request(pipeline: Any, number: int, prompt: Sequence[int], config: Any) 
 
 
 def properties(folder: Path, threads: int) -> dict[str, Any]:
-    """What the CPU plugin runs a variant's folder with: so many threads, and what the release found to be best."""
+    """What the CPU plugin runs a variant's folder with: so many threads, and what the release found to be best.
+
+    A kernel of int8 feed-forward parts (release/fused.py) shares work by pairs of threads: with one the plugin divides
+    by zero, and the process is gone.
+    """
     stored = folder / PROPERTIES_FILE
     found = json.loads(stored.read_text()) if stored.is_file() else {}
+    if threads < 2 or not has_amx():
+        found.pop("DYNAMIC_QUANTIZATION_GROUP_SIZE", None)
     return {"INFERENCE_NUM_THREADS": threads, "CPU_RUNTIME_CACHE_CAPACITY": MAX_SHAPES, **found}
+
+
+def has_amx() -> bool:
+    """Whether the processor multiplies tiles of int8 and bfloat16."""
+    stored = Path("/proc/cpuinfo")
+    flags = stored.read_text() if stored.is_file() else ""
+    return "amx_int8" in flags and "amx_bf16" in flags
 
 
 def generation(sampling: Sampling) -> Any:

@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from mantus.inference.pipeline import PROPERTIES_FILE
@@ -52,13 +52,12 @@ def convert_gguf(path: Path, out: Path) -> None:
     _run("openvino-int8", ["-c", CONVERT, str(path)], path.parent / "openvino_model.xml")
     for made in path.parent.glob("openvino_*"):
         shutil.move(made, out / made.name)
-    write_properties(out, PRECISIONS[0])
+    write_properties(out, {"INFERENCE_PRECISION_HINT": PRECISIONS[0]})
 
 
-def write_properties(out: Path, precision: str) -> None:
+def write_properties(out: Path, properties: Mapping[str, str | int]) -> None:
     """What the engine shall run an OpenVINO variant with."""
-    properties = {"INFERENCE_PRECISION_HINT": precision, "KV_CACHE_PRECISION": "f16"}
-    (out / PROPERTIES_FILE).write_text(json.dumps(properties, indent=1) + "\n")
+    (out / PROPERTIES_FILE).write_text(json.dumps({**properties, "KV_CACHE_PRECISION": "f16"}, indent=1) + "\n")
 
 
 def export_vllm(source: Source, out: Path, calibration: Windows, kept: Kept) -> None:

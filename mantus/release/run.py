@@ -14,8 +14,8 @@ from mantus import console
 from mantus.storage import ArtifactURI, Manifest, PhaseConfig, Reference, Work, execute
 
 if TYPE_CHECKING:
-    from mantus.release.gate import Attempt, Limits
-    from mantus.release.measure import Questions
+    from mantus.release.gate import Attempt, Check, Limits
+    from mantus.release.measure import Measured, Questions
     from mantus.release.source import Source
 
 VARIANTS = ("hf", "openvino-int8", "gguf", "vllm-int8", "onnx-int8")
@@ -164,16 +164,14 @@ class _Releasing:
         return row | {"bytes": folder_bytes(self.work.out / name)}
 
     def _attempt(self, name: str) -> "Attempt":
-        from mantus.release.gate import attempt, check
+        from mantus.release.gate import attempt
         from mantus.release.sensitivity import rank_layers
 
-        w8a8 = name == "vllm-int8"
-        limits = self._limits().loosened(self.config.w8a8_factor) if w8a8 else self._limits()
-        asked = self.reference.questions.calibration
+        asked, rounded = self.reference.questions.calibration, name == "vllm-int8"
         return attempt(
             lambda kept: self._write_and_measure(name, kept),
-            lambda found: check(name, found, self.reference.measured, limits),
-            lambda: rank_layers(self.source.folder, asked, w8a8) if name in ("openvino-int8", "vllm-int8") else [],
+            lambda found: self._judge(name, found),
+            lambda: rank_layers(self.source.folder, asked, rounded) if name in ("openvino-int8", "vllm-int8") else [],
         )
 
     def _write(self, name: str, kept: list[str]) -> None:
@@ -184,22 +182,61 @@ class _Releasing:
         shutil.rmtree(self.work.out / name, ignore_errors=True)
         EXPORTS[name](self.source, self.work.out / name, self.reference.questions.calibration, kept)
 
-    def _write_and_measure(self, name: str, kept: list[str]) -> Any:
-        """Of OpenVINO's precisions the one that stays closer to the trained model."""
+    def _write_and_measure(self, name: str, kept: list[str]) -> "Measured":
+        """Of OpenVINO's precisions the one closest to the trained model; where that passes, its fastest form."""
         from mantus.release.export import PRECISIONS, write_properties
-        from mantus.release.measure import measure, open_speaker
+        from mantus.release.gate import passes
 
         self._write(name, kept)
-        folder, found = self.work.out / name, {}
-        for precision in PRECISIONS if name == "openvino-int8" else ("",):
-            if precision:
-                write_properties(folder, precision)
-            with open_speaker(name, folder) as speaker:
-                found[precision] = measure(speaker, self.reference)
+        folder = self.work.out / name
+        if name != "openvino-int8":
+            return self._measure(name, folder)
+        found = {}
+        for precision in PRECISIONS:
+            write_properties(folder, {"INFERENCE_PRECISION_HINT": precision})
+            found[precision] = self._measure(name, folder)
         best = min(found, key=lambda precision: found[precision].kl_mean)
-        if best:
-            write_properties(folder, best)
-        return found[best]
+        write_properties(folder, {"INFERENCE_PRECISION_HINT": best})
+        plain = found[best]
+        return (self._fused(name, kept) if passes(self._judge(name, plain)) else None) or plain
+
+    def _fused(self, name: str, kept: list[str]) -> "Measured | None":
+        """OpenVINO's fastest form, where this processor has it and it passes; else None, and the folder stays.
+
+        gguf holds the plain form's matrices and is not measured itself: what this form bears says nothing of that.
+        """
+        import shutil
+
+        from mantus.release.export import write_properties
+        from mantus.release.fused import PROPERTIES, can_fuse, fuse_mlps
+        from mantus.release.gate import passes
+
+        if not can_fuse(self.source):
+            return None
+        folder, tried = self.work.out / name, self.work.scratch / "fused"
+        shutil.copytree(folder, tried)
+        fuse_mlps(self.source, tried, self.reference.questions.calibration, kept)
+        write_properties(tried, PROPERTIES)
+        found = self._measure(name, tried)
+        passed = passes(self._judge(name, found))
+        if passed:
+            shutil.rmtree(folder)
+            shutil.move(tried, folder)
+        shutil.rmtree(tried, ignore_errors=True)
+        return found if passed else None
+
+    def _measure(self, name: str, folder: Path) -> "Measured":
+        from mantus.release.measure import measure, open_speaker
+
+        with open_speaker(name, folder) as speaker:
+            return measure(speaker, self.reference)
+
+    def _judge(self, name: str, found: "Measured") -> "list[Check]":
+        from mantus.release.gate import check
+
+        limits = self._limits()
+        limits = limits.loosened(self.config.w8a8_factor) if name == "vllm-int8" else limits
+        return check(name, found, self.reference.measured, limits)
 
     def _limits(self) -> "Limits":
         from mantus.release.gate import Limits

@@ -97,20 +97,21 @@ def smooth(model: Any, peaks: dict[str, Tensor], alpha: float = ALPHA) -> None:
         _fold_norm(layer.input_layernorm, readers, peaks[f"{here}.self_attn.q_proj"], alpha)
         readers = [mlp.gate_proj, mlp.up_proj]
         _fold_norm(layer.post_attention_layernorm, readers, peaks[f"{here}.mlp.gate_proj"], alpha)
-        scale = _scales(peaks[f"{here}.mlp.down_proj"], [mlp.down_proj.weight], alpha)
+        scale = smoothing(peaks[f"{here}.mlp.down_proj"], [mlp.down_proj.weight], alpha)
         mlp.up_proj.weight /= scale[:, None]
         mlp.down_proj.weight *= scale
         _fold_values(attention, peaks[f"{here}.self_attn.o_proj"], alpha)
 
 
-def _scales(peak: Tensor, weights: Sequence[Tensor], alpha: float) -> Tensor:
+def smoothing(peak: Tensor, weights: Sequence[Tensor], alpha: float = ALPHA) -> Tensor:
+    """What input channels are divided by, [in]. peak: their largest absolute values.  weights: what reads them."""
     column = torch.stack([weight.abs().amax(0) for weight in weights]).amax(0).clamp(min=1e-5)
     return (peak.clamp(min=1e-5) ** alpha / column ** (1 - alpha)).clamp(min=1e-5)
 
 
 def _fold_norm(norm: Any, readers: Sequence[Any], peak: Tensor, alpha: float) -> None:
     """The norm is stored in bf16: the scale that its rounded weight amounts to is what the columns take."""
-    scale = _scales(peak, [reader.weight for reader in readers], alpha)
+    scale = smoothing(peak, [reader.weight for reader in readers], alpha)
     rounded = (norm.weight / scale).to(torch.bfloat16).to(torch.float32)
     usable = rounded.abs() > 0
     scale = torch.where(usable, norm.weight / torch.where(usable, rounded, torch.ones_like(rounded)), scale)
@@ -125,7 +126,7 @@ def _fold_values(attention: Any, peak: Tensor, alpha: float) -> None:
     shared = (rows // width, -1, width)
     column = attention.o_proj.weight.abs().amax(0)
     joint = peak.view(shared).amax(1).flatten(), column.view(shared).amax(1).flatten()
-    scale = _scales(joint[0], [joint[1][None]], alpha)
+    scale = smoothing(joint[0], [joint[1][None]], alpha)
     attention.v_proj.weight /= scale[:, None]
     if attention.v_proj.bias is not None:
         attention.v_proj.bias /= scale
