@@ -16,7 +16,7 @@ from mantus import console
 from mantus.model.config import ModelConfig, flops_per_token
 from mantus.training.objectives.batches import in_passes
 from mantus.training.objectives.objective import Objective
-from mantus.training.speed import peak_memory
+from mantus.training.speed import Heap, peak_memory
 from mantus.training.strategies.checkpoint import Checkpoints
 from mantus.training.strategies.distributed import largest, total
 from mantus.training.strategies.native import Strategy
@@ -87,11 +87,12 @@ class Loop:
     def run(self, trackers: Trackers | None, what: str) -> None:
         """Train to the last step. SystemExit 143 after SIGTERM, RuntimeError when the loss is not finite."""
         interrupt = Interrupt()
-        start = self._resume()
+        start, heap = self._resume(), Heap()
         with console.progress(what, self.plan.steps, "steps") as bar:
             bar.advance(start)
             for step in range(start, self.plan.steps):
                 self._step(step, trackers, bar)
+                heap.bound()
                 done = step + 1
                 stop = bool(total(float(interrupt.asked.is_set()), self.world))
                 if stop or (self.plan.checkpoint_every and done % self.plan.checkpoint_every == 0):

@@ -3,6 +3,7 @@
 It knows no models.
 """
 
+import ctypes
 import resource
 import sys
 import time
@@ -50,3 +51,34 @@ def peak_memory() -> int:
         return torch.cuda.max_memory_allocated()
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024  # macOS counts bytes, Linux KiB
+
+
+class Heap:
+    """What glibc keeps of freed memory between steps (launch.py), within bounds.
+
+    Steps whose tensors have ever other sizes, as packed conversations have, fit each other's places badly: tuning 135
+    million weights went from 4.4 to 14.3 GiB in 200 steps. Beyond half as much again as a step from a tidy heap had,
+    and `slack` bytes more, free pages go back to the kernel, and one step has to get them again.
+    """
+
+    def __init__(self, slack: int = 1 << 30) -> None:
+        self.slack = slack
+        self.needed = 0
+        """Bytes that the largest of those steps left resident."""
+        self.tidy = True
+        self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+
+    def bound(self) -> None:
+        """Call after each step."""
+        now = resident()
+        if self.tidy:
+            self.needed, self.tidy = max(self.needed, now), False
+        elif self._trim is not None and now > max(1.5 * self.needed, self.needed + self.slack):
+            self._trim(0)
+            self.tidy = True
+
+
+def resident() -> int:
+    """Bytes of this process that are in memory now; 0 off Linux."""
+    path = Path("/proc/self/statm")
+    return int(path.read_text().split()[1]) * resource.getpagesize() if path.is_file() else 0
