@@ -11,7 +11,7 @@ from mantus.storage import Manifest, Reference, StoreError, open_store, read_man
 
 USES = {
     "hf": "transformers, vLLM: bf16 safetensors",
-    "openvino-int8": "`mantus serve`: OpenVINO, int8 weights in blocks of 32",
+    "openvino-int8": "`mantus serve`: OpenVINO, int8 weights",
     "gguf": "llama.cpp and all that embed it: Q8_0",
     "vllm-int8": "vLLM: int8 weights and activations (compressed-tensors W8A8, SmoothQuant folded in)",
     "onnx-int8": "onnxruntime-genai: int8 weights in blocks of 32",

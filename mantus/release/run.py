@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 VARIANTS = ("hf", "openvino-int8", "gguf", "vllm-int8", "onnx-int8")
 """In the order in which they are made: gguf leaves the layers alone that openvino-int8 had to."""
 MEASURED = ("hf", "openvino-int8", "vllm-int8", "onnx-int8")
-"""GGUF's engine is none of ours; openvino-int8 is made from the same bytes."""
+"""GGUF's engine is none of ours; the plain form of openvino-int8 is made from the same bytes."""
 
 
 class ReleaseConfig(PhaseConfig):
