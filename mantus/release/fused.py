@@ -4,7 +4,8 @@ It knows one pattern of OpenVINO's graphs, not whether the result is good enough
 
 By itself the plugin unpacks int8 matrices to bfloat16 in every step. Gate, up and down of a layer become one operation
 (LLMMLP) where gate and up have one scale a row and down is float16; inputs of gate and up are then rounded to int8, a
-token at a time. SmoothQuant, folded into the norm before them (w8a8.py), makes them bear that.
+token at a time. SmoothQuant, folded into the norm before them (w8a8.py), makes them bear that. Query, key and value are
+one product instead of three, whose beginning takes as long as they do.
 """
 
 import re
@@ -46,14 +47,15 @@ def fuse_mlps(source: Source, folder: Path, calibration: Sequence[Sequence[int]]
 
     peaks = _peaks(source.folder, calibration)
     model = ov.Core().read_model(folder / "openvino_model.xml")
-    products = {
-        int(found[1]): node for node in model.get_ordered_ops() if (found := PRODUCT.search(node.friendly_name))
-    }
+    nodes = model.get_ordered_ops()
+    products = {int(found[1]): node for node in nodes if (found := PRODUCT.search(node.friendly_name))}
+    for heads in _heads(nodes):
+        _join(heads)
     for number, parts in _layers(source):
         if not f"model.layers.{number}.mlp".startswith(tuple(kept)):
             _fuse(products[number], parts, peaks[f"model.layers.{number}.mlp.gate_proj"])
     ov.save_model(model, str(folder / "fused.xml"), compress_to_fp16=False)
-    del model, products  # they map the files that are replaced now
+    del model, nodes, products  # they map the files that are replaced now
     _mark_halves(folder / "fused.xml")
     for kind in ("bin", "xml"):
         (folder / f"fused.{kind}").replace(folder / f"openvino_model.{kind}")
@@ -98,6 +100,43 @@ def _fuse(product: Any, parts: dict[str, Tensor], peak: Tensor) -> None:
         ops.constant(parts["down_proj"].numpy().astype(np.float16)), "f32", name=f"{product.friendly_name}.{HALF}"
     )
     down.input(1).replace_source_output(half.output(0))
+
+
+def _heads(nodes: Sequence[Any]) -> list[list[Any]]:
+    """Products of one input with three int8 matrices: query, key and value of a layer."""
+    found: dict[Any, list[Any]] = {}
+    for node in nodes:
+        if node.get_type_name() == "MatMul" and _is_int8(node.input(1).get_source_output().get_node()):
+            found.setdefault(node.input(0).get_source_output(), []).append(node)
+    return [readers for readers in found.values() if len(readers) == 3]
+
+
+def _is_int8(node: Any) -> bool:
+    while node.get_type_name() in ("Convert", "Reshape", "Multiply", "Subtract"):
+        node = node.input(0).get_source_output().get_node()
+    return bool(node.get_type_name() == "Constant" and node.get_element_type().get_type_name() == "u8")
+
+
+def _join(heads: Sequence[Any]) -> None:
+    """One product, and its parts where the products were."""
+    import openvino.opset13 as ops
+
+    weights = [_value(node.input(1).get_source_output()) for node in heads]
+    joint = ops.matmul(heads[0].input(0).get_source_output(), _rows(torch.cat(weights)), False, True)
+    lengths = np.array([len(weight) for weight in weights], dtype=np.int64)
+    parts = ops.variadic_split(joint, ops.constant(-1), ops.constant(lengths))
+    for number, node in enumerate(heads):
+        for port in list(node.output(0).get_target_inputs()):
+            port.replace_source_output(parts.output(number))
+
+
+def _value(output: Any) -> Tensor:
+    """What a part of the graph without inputs amounts to."""
+    import openvino as ov
+    import openvino.opset13 as ops
+
+    compiled = ov.Core().compile_model(ov.Model([ops.result(output)], []), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return torch.from_numpy(compiled([])[0].copy())
 
 
 def _rows(weight: Tensor) -> Any:

@@ -63,15 +63,16 @@ def test_it_says_what_the_trained_model_says(fused: Path, reference: Reference):
 
 
 def test_gate_and_up_are_int8_and_down_is_half(fused: Path, source: Source):
+    """Three int8 matrices a layer: gate, up, and query, key and value in one."""
     layers = source.config["num_hidden_layers"]
-    assert constants(fused)["i8"] == 2 * layers
+    assert constants(fused)["i8"] == 3 * layers
     assert constants(fused)["f16"] == layers
     assert (fused / "openvino_model.xml").read_text().count('"decompression"') == layers
 
 
 def test_layers_that_are_kept_stay_as_they_are(source: Source, reference: Reference, tmp_path: Path):
     folder = fuse(source, reference, tmp_path / "model", kept=("model.layers.0.",))
-    assert constants(folder)["i8"] == 2 * (source.config["num_hidden_layers"] - 1)
+    assert constants(folder)["i8"] == 3 * (source.config["num_hidden_layers"] - 1)
 
 
 @pytest.mark.skipif(not has_amx(), reason="no AMX here")
