@@ -214,6 +214,7 @@ class _Releasing:
         if not can_fuse(self.source):
             return None
         folder, tried = self.work.out / name, self.work.scratch / "fused"
+        shutil.rmtree(tried, ignore_errors=True)
         shutil.copytree(folder, tried)
         fuse_mlps(self.source, tried, self.reference.questions.calibration, kept)
         write_properties(tried, PROPERTIES)
