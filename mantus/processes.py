@@ -187,6 +187,14 @@ def shard() -> tuple[int, int]:
     return (int(os.environ.get("JOB_COMPLETION_INDEX", "0")), count) if count > 1 else (0, 1)
 
 
+def processor_flags() -> frozenset[str]:
+    """What the processor says it can do, in Linux's words (amx_int8, avx512_bf16); nothing off Linux."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.is_file() else []
+    found = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return frozenset(found.partition(":")[2].split())
+
+
 def num_processors() -> int:
     """Processors this process may use: affinity, cut by the container's CPU quota (cgroup v2 or v1)."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

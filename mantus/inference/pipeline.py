@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mantus.inference.engine import Sampling, Token
+from mantus.processes import processor_flags
 from mantus.text.calls import OPEN
 from mantus.text.grammar import Constraint
 
@@ -211,9 +212,7 @@ def properties(folder: Path, threads: int) -> dict[str, Any]:
 
 def has_amx() -> bool:
     """Whether the processor multiplies tiles of int8 and bfloat16."""
-    stored = Path("/proc/cpuinfo")
-    flags = stored.read_text() if stored.is_file() else ""
-    return "amx_int8" in flags and "amx_bf16" in flags
+    return {"amx_int8", "amx_bf16"} <= processor_flags()
 
 
 def generation(sampling: Sampling) -> Any:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mantus import console
 from mantus.inference.engine import Engine, Sampling, engine_of, open_engine
-from mantus.processes import child_environment, run_child
+from mantus.processes import child_environment, processor_flags, run_child
 from mantus.storage.artifact import cache_root
 from mantus.storage.sums import check_sums
 
@@ -99,13 +99,12 @@ def available_gib() -> float:
 def _fingerprint(folder: Path) -> str:
     """What the outcome depends on: the engine's version, the processor, the files."""
     name = PACKAGES[engine_of(folder)]
-    flags = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith(("flags", "Features"))]
     files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.iterdir())]
     try:
         version = metadata.version(name)
     except metadata.PackageNotFoundError:
         version = ""
-    told = json.dumps([name, version, flags[:1], str(folder.resolve()), files])
+    told = json.dumps([name, version, sorted(processor_flags()), str(folder.resolve()), files])
     return hashlib.blake2b(told.encode(), digest_size=16).hexdigest()
 
 

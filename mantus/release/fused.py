@@ -29,7 +29,8 @@ MULTIPLE = 64
 PRODUCT = re.compile(r"\.mlp\.mul\.layer(\d+)$")
 """GenAI's name for what gate and up are multiplied by."""
 HALF = "down_proj.half"
-PARTS = ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj", "post_attention_layernorm")
+PARTS = ("gate_proj", "up_proj", "down_proj", "post_attention_layernorm")
+PART = re.compile(rf"model\.layers\.(\d+)\.(?:mlp\.)?({'|'.join(PARTS)})\.weight")
 
 
 def can_fuse(source: Source) -> bool:
@@ -71,11 +72,11 @@ def _layers(source: Source) -> Iterator[tuple[int, dict[str, Tensor]]]:
     """Each layer's number and float32 matrices, with the weight of the norm before them; one layer in memory."""
     found: dict[int, dict[str, Tensor]] = {}
     for name, weight in source.weights():
-        match = re.fullmatch(rf"model\.layers\.(\d+)\.({'|'.join(map(re.escape, PARTS))})\.weight", name)
+        match = PART.fullmatch(name)
         if match is None:
             continue
         parts = found.setdefault(int(match[1]), {})
-        parts[match[2].removeprefix("mlp.")] = weight.to(torch.float32)
+        parts[match[2]] = weight.to(torch.float32)
         if len(parts) == len(PARTS):
             yield int(match[1]), found.pop(int(match[1]))
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import torch
 
+from mantus.processes import processor_flags
+
 SIDES = {"cpu": 1024, "cuda": 8192}
 BF16_SIDE = 2048
 """On a processor that has bfloat16: with 1,024 it reaches half as much."""
@@ -19,8 +21,7 @@ TRIES = 5
 
 def cpu_has_bf16() -> bool:
     """Whether the processor multiplies bfloat16 natively."""
-    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+    return not processor_flags().isdisjoint({"avx512_bf16", "amx_bf16"})
 
 
 def dtype_of(name: str) -> torch.dtype:

@@ -12,17 +12,11 @@ from mantus.release.fused import PROPERTIES, can_fuse, fuse_mlps
 from mantus.release.measure import Reference, measure, open_speaker
 from mantus.release.source import Source, open_source
 from mantus.storage import fetch
-from tests.release.test_release import reference_of
 
 
 @pytest.fixture(scope="module")
 def source(trained) -> Source:
     return open_source(fetch(trained.uri))
-
-
-@pytest.fixture(scope="module")
-def reference(inputs, trained, tmp_path_factory) -> Reference:
-    return reference_of(fetch(inputs["tokens"]), fetch(trained.uri), tmp_path_factory.mktemp("rows"))
 
 
 @pytest.fixture(scope="module")

@@ -37,11 +37,6 @@ def reference_of(tokens: Path, model: Path, folder: Path, length: int = 64) -> R
     return measure_reference(TorchSpeaker(torch_model(model), "torch"), asked, folder)
 
 
-@pytest.fixture(scope="module")
-def reference(inputs, trained, tmp_path_factory) -> Reference:
-    return reference_of(fetch(inputs["tokens"]), fetch(trained.uri), tmp_path_factory.mktemp("rows"))
-
-
 def export(name: str, trained, out: Path) -> Path:
     EXPORTS[name](open_source(fetch(trained.uri)), out, [], [])
     return out
