@@ -7,6 +7,7 @@ runs, `mantus serve` what people run.
 import json
 import logging
 import os
+import signal
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from mantus.serving.config import ServeConfig
 from mantus.serving.drain import Drain
 from mantus.serving.guard import KeyGuard, read_keys
 
+APP = "kserve.model_server:app"
 UNUSED = ("pandas", "kubernetes")
 """Packages that kserve imports for dataframes and for its clients, nothing of which a server needs: half of what kserve
 takes in memory and in time."""
@@ -30,44 +32,64 @@ def serve(config: ServeConfig) -> None:
     """Serve until told to stop. ValueError when the release is missing, refused, damaged or too large."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     folder = find_variant(config)
-    _check_port(config)
+    listener = _bind(config)
     keys = read_keys(config.api_keys_file)
     with ThreadPoolExecutor(1) as pool:  # the self-test and the model's loading, while kserve is imported
         starting = pool.submit(_start, config, folder)
-        ModelServer, model_server = _import_kserve()
+        app = _import_kserve()
         from mantus.serving.api import install
         from mantus.serving.generate import Generator
         from mantus.serving.metrics import MODEL
-        from mantus.serving.model import ServedModel
 
         tokenizer = _load_tokenizer(folder)
         engine, variant = starting.result()
     generator = Generator(engine, tokenizer, config.name, config.max_waiting, config.max_tokens)
-    _quiet()
     MODEL.labels(config.name, config.release, variant, mantus.__version__).set(1)
-    install(model_server.app, generator, config.max_body_bytes)
+    install(app, generator, config.max_body_bytes)
     if keys:
-        model_server.app.add_middleware(KeyGuard, keys=keys)
-    model_server.app.add_middleware(Drain)
+        app.add_middleware(KeyGuard, keys=keys)
+    app.add_middleware(Drain)
     print(f"serving {config.name} ({variant}) at http://{config.host}:{config.port}/v1", flush=True)
     print(f"try: curl http://{config.host}:{config.port}/v1/models, or a browser at its root", flush=True)
-    server = ModelServer(http_port=config.port, enable_grpc=False, workers=1, grace_period=config.drain_seconds)
-    model_server.args.host = config.host
-    server.start([ServedModel(config.name, generator)])
-    generator.engine.close()
+    _run(config, generator, listener)
+    engine.close()
 
 
-def _import_kserve() -> tuple[Any, Any]:
+def _run(config: ServeConfig, generator: Any, listener: socket.socket) -> None:
+    """Answer requests until a signal ends it.
+
+    KServe's own `start` listens on every interface, whatever the host, and on asyncio's loop instead of uvloop's.
+    """
+    import uvicorn
+    from kserve import ModelServer
+    from kserve.protocol.rest.server import RESTServer
+
+    from mantus.serving.model import ServedModel
+
+    kserves = ModelServer(enable_grpc=False)
+    _quiet()
+    kserves.register_model(ServedModel(config.name, generator))
+    parts = kserves.dataplane, kserves.model_repository_extension
+    rest = RESTServer(APP, *parts, config.port, grace_period=config.drain_seconds)
+    rest.create_application()
+    server = uvicorn.Server(rest.config)
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, server.handle_exit)
+    server.run(sockets=[listener])
+
+
+def _import_kserve() -> Any:
+    """KServe's app, to which routes are added."""
     arguments, sys.argv = sys.argv, sys.argv[:1]  # kserve reads the command line when it is imported
     absent = [name for name in UNUSED if name not in sys.modules]
     sys.modules.update({name: _Unused(name) for name in absent})
     try:
-        from kserve import ModelServer, model_server
+        from kserve.model_server import app
     finally:
         sys.argv = arguments
         for name in absent:
             del sys.modules[name]
-    return ModelServer, model_server
+    return app
 
 
 class _Unused(ModuleType):
@@ -140,13 +162,16 @@ def _check_files(folder: Path, served: str) -> None:
         raise ValueError(f"serve.release: {folder}: {damage}; make the release again, or fetch it again")
 
 
-def _check_port(config: ServeConfig) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((config.host, config.port))
-        except OSError as error:
-            raise ValueError(f"serve.port: {config.host}:{config.port} cannot be used: {error.strerror}") from None
+def _bind(config: ServeConfig) -> socket.socket:
+    """The address to serve at, taken before the model is loaded. It listens only once there is somebody to answer."""
+    listener = socket.socket(socket.AF_INET6 if ":" in config.host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((config.host, config.port))
+    except OSError as error:
+        listener.close()
+        raise ValueError(f"serve.port: {config.host}:{config.port} cannot be used: {error.strerror}") from None
+    return listener
 
 
 def _quiet() -> None:

@@ -103,6 +103,7 @@ def test_sigterm_cuts_no_stream(released, tmp_path: Path, send: Callable[[int, i
         assert ends == [""] * STREAMS
         assert child.wait(30) == 0, (tmp_path / "log").read_text()
         assert not answers(url)
+        assert [line.split()[0] for line in (tmp_path / "log").read_text().splitlines()] == ["serving", "try:"]
 
 
 def test_a_kept_connection_is_closed_by_an_answer_that_says_so(released, tmp_path: Path):

@@ -149,6 +149,11 @@ def test_both_prefixes_and_kserves_own_routes(url: str):
     assert isinstance(answer.json()["predictions"][0], str)
 
 
+def test_nobody_is_answered_at_another_address(url: str):
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{url.replace('127.0.0.1', '127.0.0.2')}/models", trust_env=False)
+
+
 def test_leaving_a_stream_frees_its_slot(url: str):
     body = {"messages": HELLO, "max_tokens": 1500, "temperature": 1, "stream": True}
     with httpx.stream("POST", f"{url}/chat/completions", json=body) as answer:
