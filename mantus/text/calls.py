@@ -20,6 +20,8 @@ JSON = json.JSONDecoder(strict=False)
 """Line ends inside strings are read: small models write them."""
 SIGN = re.compile(rf"""\\[\\'"]|['"]|{OPEN}|{CLOSE}""")
 OBJECT = re.compile(r"\s*[{\[]")
+HALF_PAIR = re.compile(r"[\ud800-\udfff]")
+"""What JSON can spell and no text can hold."""
 BRACKET = re.compile(r"""\\[\\'"]|['"{}\[\]]""")
 BETWEEN = re.compile(r"[\s,;\[\]}]*")
 """What may stand between calls: a list's marks, and the one brace too many that small models write."""
@@ -241,7 +243,7 @@ def make_call(name: Any, arguments: Any, text: str) -> Call | Malformed:
         except (ValueError, RecursionError):
             return Malformed(text, "the arguments are not valid JSON")
     arguments = {} if arguments is None else arguments
-    if not isinstance(name, str) or not name:
+    if not isinstance(name, str) or not name or not _is_plain(name, 0):
         return Malformed(text, "the call has no name")
     if not isinstance(arguments, dict):
         return Malformed(text, "the arguments are not an object")
@@ -253,14 +255,18 @@ def make_call(name: Any, arguments: Any, text: str) -> Call | Malformed:
 def _is_plain(value: Any, depth: int) -> bool:
     """Whether a value is JSON of bounded depth: a Python literal may hold more, and numbers may have no end."""
     if isinstance(value, dict):
-        return depth > 0 and all(isinstance(key, str) and _is_plain(item, depth - 1) for key, item in value.items())
+        return depth > 0 and all(
+            isinstance(key, str) and _is_plain(key, 0) and _is_plain(item, depth - 1) for key, item in value.items()
+        )
     if isinstance(value, list):
         return depth > 0 and all(_is_plain(item, depth - 1) for item in value)
     if type(value) is int:
         return value.bit_length() <= MAX_BITS
     if type(value) is float:
         return math.isfinite(value)
-    return value is None or type(value) in (str, bool)
+    if type(value) is str:
+        return not HALF_PAIR.search(value)
+    return value is None or type(value) is bool
 
 
 def overlap(text: str, mark: str) -> int:

@@ -212,6 +212,20 @@ def test_fuzzed_texts_read_alike_in_every_split_and_drop_no_neighbour():
     check_fuzzed(1, 1_000)
 
 
+HALVES = [r'"f", "arguments": {"a": "\ud800"}', r'"f", "arguments": {"\udc00": 1}', r'"\ud800"']
+
+
+@pytest.mark.parametrize("body", HALVES)
+def test_half_a_surrogate_pair_is_no_call_since_nothing_could_send_it(body: str):
+    (call,) = parse(f'<tool_call>{{"name": {body}}}</tool_call>').calls
+    assert isinstance(call, Malformed)
+
+
+def test_a_whole_surrogate_pair_is_a_character():
+    (call,) = parse(r'<tool_call>{"name": "f", "arguments": {"a": "\ud83d\ude00"}}</tool_call>').calls
+    assert call == Call("f", {"a": "\U0001f600"})
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_a_hundred_thousand_fuzzed_texts_read_alike_in_every_split_and_drop_no_neighbour():
