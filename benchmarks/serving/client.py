@@ -1,63 +1,21 @@
 """What an OpenAI endpoint does under one client's eyes: time to first token, decoding, throughput at several streams.
 
-It knows the wire, not who answers. Prompts are ids drawn at random, the same for every peer and never the same twice,
-so that no prefix cache helps.
+It knows the wire, not who answers. aiohttp, not httpx, which takes three times the processor for each chunk that it
+reads: client and server share the machine.
 """
 
 import asyncio
 import json
-import random
 import time
-from dataclasses import asdict, dataclass
 
-import httpx
+import aiohttp
 
-LOW, HIGH = 300, 40_000
-"""Ids that every vocabulary here has and none treats as special."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How much to measure."""
-
-    repeats: int = 3
-    prompt: int = 512
-    decode: tuple[int, int] = (64, 128)
-    """Tokens in and out of the measurement of decoding."""
-    load: tuple[int, int] = (64, 64)
-    """The same of each stream under load."""
-    streams: tuple[int, ...] = (1, 4, 8, 16)
-    seed: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Speeds:
-    """Medians over the repeats. Seconds, and output tokens a second."""
-
-    first_token_s: float
-    decode: float
-    throughput: dict[str, float]
-
-    def as_json(self) -> str:
-        """One line."""
-        return json.dumps(asdict(self))
-
-
-def prompts(plan: Plan, num: int, length: int, salt: int) -> list[list[int]]:
-    """So many prompts of so many ids."""
-    chance = random.Random(f"{plan.seed} {length} {salt}")
-    return [[chance.randrange(LOW, HIGH) for _ in range(length)] for _ in range(num)]
-
-
-def middle(values: list[float]) -> float:
-    """The median, the lower of two."""
-    return sorted(values)[(len(values) - 1) // 2]
+from benchmarks.serving.plan import Plan, Speeds, middle, prompts
 
 
 async def measure(base: str, plan: Plan) -> Speeds:
     """Measure an endpoint. base: with /v1."""
-    limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(base_url=base, timeout=600, limits=limits, trust_env=False) as client:
+    async with session(base) as client:
         for warm in prompts(plan, 2, 16, 99):
             await reply(client, warm, 8)
         firsts = [(await reply(client, ids, 1))[0] for ids in prompts(plan, plan.repeats, plan.prompt, 0)]
@@ -70,7 +28,13 @@ async def measure(base: str, plan: Plan) -> Speeds:
     return Speeds(middle(firsts), middle(rates), throughput)
 
 
-async def load(client: httpx.AsyncClient, plan: Plan, streams: int) -> float:
+def session(base: str) -> aiohttp.ClientSession:
+    """A client of an endpoint, with as many connections as it has requests. base: with /v1."""
+    timeout, connector = aiohttp.ClientTimeout(600), aiohttp.TCPConnector(limit=0)
+    return aiohttp.ClientSession(f"{base}/", timeout=timeout, connector=connector)
+
+
+async def load(client: aiohttp.ClientSession, plan: Plan, streams: int) -> float:
     """Output tokens a second of so many streams at once."""
     num_in, num_out = plan.load
     rates = []
@@ -82,7 +46,7 @@ async def load(client: httpx.AsyncClient, plan: Plan, streams: int) -> float:
     return middle(rates)
 
 
-async def reply(client: httpx.AsyncClient, ids: list[int], tokens: int) -> tuple[float, float]:
+async def reply(client: aiohttp.ClientSession, ids: list[int], tokens: int) -> tuple[float, float]:
     """Stream one reply; seconds until its first token, and until its end. It has exactly so many tokens."""
     body = {
         "model": "mantus",
@@ -95,10 +59,10 @@ async def reply(client: httpx.AsyncClient, ids: list[int], tokens: int) -> tuple
     body |= {"stream_options": {"include_usage": True}}
     start, first = time.perf_counter(), 0.0
     parts = []
-    async with client.stream("POST", "completions", json=body) as answer:
-        if answer.status_code != 200:
-            raise RuntimeError(f"{answer.status_code}: {(await answer.aread()).decode()[:300]}")
-        async for part in answer.aiter_raw():  # read below: what the client works meanwhile, the server waits for
+    async with client.post("completions", json=body) as answer:
+        if answer.status != 200:
+            raise RuntimeError(f"{answer.status}: {(await answer.text())[:300]}")
+        async for part in answer.content.iter_any():  # parsed below: the server waits while the client works
             first = first or time.perf_counter() - start
             parts.append(part)
     whole = time.perf_counter() - start

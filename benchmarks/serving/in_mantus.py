@@ -6,7 +6,7 @@ import threading
 import time
 from pathlib import Path
 
-from benchmarks.serving.client import Plan, Speeds, middle, prompts
+from benchmarks.serving.plan import Plan, Speeds, middle, prompts
 from mantus.inference.engine import Engine, Sampling, Token, open_engine
 
 

@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.serving.client import Plan, Speeds, middle, prompts
 from benchmarks.serving.peers import precision
+from benchmarks.serving.plan import Plan, Speeds, middle, prompts
 
 
 def main() -> None:

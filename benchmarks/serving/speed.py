@@ -23,9 +23,10 @@ from pathlib import Path
 import httpx
 
 from benchmarks.data.measure import descendants, memory_mb
-from benchmarks.serving.client import Plan, Speeds, load, measure, middle, prompts
+from benchmarks.serving.client import load, measure, session
 from benchmarks.serving.in_mantus import rate
 from benchmarks.serving.peers import BENCH, PEERS, Peer, python_of, surroundings
+from benchmarks.serving.plan import Plan, Speeds, middle, prompts
 from benchmarks.serving.quality import stretches, text
 from benchmarks.serving.smollm import build
 from mantus.inference.engine import open_engine
@@ -176,7 +177,7 @@ def http_cost(folder: Path, log: Path) -> float:
         return rate(engine, prompts(plan, streams, plan.load[0], number), plan.load[1])
 
     async def served(base: str, number: int) -> float:
-        async with httpx.AsyncClient(base_url=base, timeout=600, trust_env=False) as client:
+        async with session(base) as client:
             return await load(client, Plan(seed=number, repeats=1), streams)
 
     with running(PEERS[0], Path(sys.executable), folder, log) as (_, base, _):

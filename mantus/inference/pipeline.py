@@ -24,6 +24,8 @@ from mantus.text.calls import OPEN
 from mantus.text.grammar import Constraint
 
 MAX_BATCHED_TOKENS = 1024
+GATHER_S = 0.01
+"""How long an idle engine whose requests come together waits for another that its first step has room for."""
 MAX_SHAPES = 64
 """Shapes of steps whose prepared primitives OpenVINO keeps: by default 5,000, and a server's memory doubled in a minute
 of varied load."""
@@ -71,6 +73,7 @@ class Stepper:
         self._running: dict[int, _Running] = {}
         self._grammars: set[int] = set()
         self._new: list[tuple[int, Token]] = []
+        self._alone, self._patience = False, 0.0
 
     def work(self) -> None:
         """Until the end."""
@@ -105,8 +108,16 @@ class Stepper:
         return new
 
     def _take(self) -> bool:
-        """Take what the wire brings, waiting for it when there is nothing to do; whether to go on."""
-        while not self._running or self._wire.poll():
+        """Take what the wire brings, waiting for it when there is nothing to do; whether to go on.
+
+        A request that begins a step alone makes those that come a millisecond later wait for it, and for a step of
+        their own. After that an idle engine waits a little, until one request comes alone again.
+        """
+        if self._alone:
+            self._patience = GATHER_S if self._wire.poll() else 0.0
+        room = 0 if self._running else MAX_BATCHED_TOKENS
+        taken = 0
+        while not self._running or self._wire.poll(self._patience if room > 0 else 0):
             if self._new and not self._running:  # of requests that ended without a step
                 self._wire.send(Step(self._taken()))
             if not self._running and len(self._grammars) > MAX_GRAMMARS:
@@ -119,6 +130,8 @@ class Stepper:
                 self._cancel(asked)
             else:
                 self._add(*asked)
+                taken, room = taken + 1, room - len(asked[1])
+        self._alone = taken == 1 == len(self._running)
         return True
 
     def _add(self, number: int, prompt: Sequence[int], sampling: Sampling) -> None:

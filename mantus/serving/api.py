@@ -12,6 +12,7 @@ from contextlib import ExitStack, aclosing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+import orjson
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, ProcessCollector, generate_latest
@@ -35,7 +36,7 @@ from mantus.text.chat import CHAT_TEMPLATE, render
 PREFIXES = ("/v1", "/openai/v1")
 LEFT = 499
 """The code that proxies count a client's leaving with."""
-SEPARATORS = {ord(mark): f"\\u{ord(mark):04x}" for mark in "\u0085\u2028\u2029"}
+SEPARATORS = {mark.encode(): f"\\u{ord(mark):04x}".encode() for mark in "\u0085\u2028\u2029"}
 """Ends of lines that JSON does not escape."""
 router = APIRouter()
 state: dict[str, Any] = {}
@@ -149,19 +150,22 @@ class Events(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-async def _lines(chunks: AsyncGenerator[dict[str, Any], None]) -> AsyncIterator[str]:
+async def _lines(chunks: AsyncGenerator[dict[str, Any], None]) -> AsyncIterator[bytes]:
     async with aclosing(chunks):
         try:
             async for chunk in chunks:
                 yield event(chunk)
         except (EngineFailed, ValueError) as error:
             yield event({"error": describe(error)})
-    yield "data: [DONE]\n\n"
+    yield b"data: [DONE]\n\n"
 
 
-def event(data: dict[str, Any]) -> str:
+def event(data: dict[str, Any]) -> bytes:
     """One server-sent event. It ends at a newline; clients that split lines as Python does end it at SEPARATORS too."""
-    return f"data: {json.dumps(data, ensure_ascii=False).translate(SEPARATORS)}\n\n"
+    line = orjson.dumps(data)
+    for mark, escaped in SEPARATORS.items():
+        line = line.replace(mark, escaped)
+    return b"data: %b\n\n" % line
 
 
 async def models(_: Request) -> Response:

@@ -5,8 +5,12 @@ It knows names and numbers, not requests.
 
 import time
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TypeVar
 
 from prometheus_client import Counter, Gauge, Histogram
+
+Metric = TypeVar("Metric", Counter, Histogram)
 
 LABELS = ("model_name", "engine")
 TTFT = (
@@ -65,6 +69,12 @@ def label(name: str) -> str:
     return name if name in _names else "other"
 
 
+@lru_cache
+def _series(metric: Metric, model: str) -> Metric:
+    """A model's series; finding it takes as long as counting."""
+    return metric.labels(model, "0")
+
+
 @dataclass
 class Watch:
     """Times one request and counts its tokens."""
@@ -77,19 +87,18 @@ class Watch:
 
     def token(self) -> None:
         """A token has come."""
-        now, labels = time.monotonic(), (self.model, "0")
+        now = time.monotonic()
         if self.tokens:
-            BETWEEN.labels(*labels).observe(now - self.last)
+            _series(BETWEEN, self.model).observe(now - self.last)
         else:
-            FIRST_TOKEN.labels(*labels).observe(now - self.start)
-        GENERATED_TOKENS.labels(*labels).inc()
+            _series(FIRST_TOKEN, self.model).observe(now - self.start)
+        _series(GENERATED_TOKENS, self.model).inc()
         self.last, self.tokens = now, self.tokens + 1
 
     def finish(self, reason: str) -> None:
         """The request is over."""
-        labels = (self.model, "0")
-        WHOLE.labels(*labels).observe(time.monotonic() - self.start)
-        PROMPT_TOKENS.labels(*labels).inc(self.prompt_tokens)
-        PROMPT_SIZE.labels(*labels).observe(self.prompt_tokens)
-        REPLY_SIZE.labels(*labels).observe(self.tokens)
-        SUCCESS.labels(*labels, {"cancelled": "abort"}.get(reason, reason)).inc()
+        _series(WHOLE, self.model).observe(time.monotonic() - self.start)
+        _series(PROMPT_TOKENS, self.model).inc(self.prompt_tokens)
+        _series(PROMPT_SIZE, self.model).observe(self.prompt_tokens)
+        _series(REPLY_SIZE, self.model).observe(self.tokens)
+        SUCCESS.labels(self.model, "0", {"cancelled": "abort"}.get(reason, reason)).inc()

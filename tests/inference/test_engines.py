@@ -10,13 +10,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from multiprocessing import Pipe
 from pathlib import Path
 
 import pytest
 import torch
 
 from mantus.inference.engine import Engine, Sampling, Token, open_engine
-from mantus.inference.pipeline import drop_pages
+from mantus.inference.pipeline import Stepper, drop_pages
 from mantus.inference.start import check_memory, examine, self_test, start_engine
 from mantus.inference.torch.decode import Decoding
 from mantus.inference.torch.engine import TorchEngine
@@ -335,3 +336,25 @@ def test_a_damaged_model_fails_its_self_test(release: Path, tmp_path: Path):
         (broken / path.name).write_bytes(path.read_bytes())
     (broken / "openvino_model.xml").write_text("<net")
     assert "cannot be loaded" in self_test(broken, 1, 0.25)
+
+
+def test_requests_that_come_together_share_their_first_step(release: Path, prompt: list[int], monkeypatch):
+    ours, theirs = Pipe()
+    stepper = Stepper(theirs, release / "openvino-int8", threads=1, num_blocks=64)
+    monkeypatch.setattr("mantus.inference.pipeline.MAX_BATCHED_TOKENS", 3 * len(prompt))
+    monkeypatch.setattr("mantus.inference.pipeline.GATHER_S", 60.0)
+
+    def ask(number: int) -> None:
+        ours.send((number, prompt, Sampling(max_tokens=1, ignore_stop=True)))
+
+    def numbers() -> list[int]:
+        assert stepper._take()
+        return [number for number, _ in stepper.step().tokens]
+
+    ask(1)
+    assert numbers() == [1]
+    ask(2)  # while that step ran
+    later = [threading.Timer(0.1 * number, ask, (number,)) for number in (3, 4)]
+    for timer in later:
+        timer.start()
+    assert numbers() == [2, 3, 4]

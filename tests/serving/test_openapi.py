@@ -62,7 +62,7 @@ def _send(client: httpx.Client, operation: Any, mode: GenerationMode, cases: int
 
 def test_no_character_ends_an_event_before_its_end():
     said = {"content": "".join(map(chr, range(0x3000)))}
-    line, *rest = event(said).splitlines()
+    line, *rest = event(said).decode().splitlines()
     assert rest == [""]
     assert json.loads(line.removeprefix("data: ")) == said
 
