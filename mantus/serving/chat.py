@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mantus.inference.engine import Token
-from mantus.serving.generate import DEFAULT_TOKENS, Generator, Job, Piece
+from mantus.serving.generate import DEFAULT_TOKENS, Generator, Job, Piece, Strictly
 from mantus.serving.metrics import TOOL_CALLS, label
 from mantus.serving.schemas import ChatRequest
 from mantus.text.calls import Call, Event, Malformed, StreamParser, check_call
@@ -48,13 +48,17 @@ def prepare(generator: Generator, request: ChatRequest) -> Chat:
     except json.JSONDecodeError as error:
         raise ValueError(f"messages: the arguments of a tool call are not JSON ({error})") from None
     limit = request.max_completion_tokens or request.max_tokens or DEFAULT_TOKENS
-    room = min(limit, generator.engine.max_context - len(prompt))
-    constraint = _constraint(request, tools, choice, room)
-    return Chat(generator, request, generator.jobs(request, prompt, limit, constraint, request.top_logprobs), tools)
+    constraint = _form(request, choice)
+    strictly = None
+    if constraint is None and _are_held(request, choice):
+        constraint = tool_constraint(tools, choice, request.parallel_tool_calls, loose=True)
+        strictly = _strictly(request, tools, choice)
+    jobs = generator.jobs(request, prompt, limit, constraint, request.top_logprobs, strictly)
+    return Chat(generator, request, jobs, tools)
 
 
-def _constraint(request: ChatRequest, tools: list[dict[str, Any]], choice: str, room: int) -> Constraint | None:
-    """What the reply must look like; `room` is its limit of tokens, and a token has at least one character."""
+def _form(request: ChatRequest, choice: str) -> Constraint | None:
+    """What a reply must look like by `response_format`, which forced calls come before."""
     wanted = request.response_format
     if wanted is not None and wanted.type != "text" and choice in ("auto", "none"):
         if wanted.type == "json_object":
@@ -62,14 +66,21 @@ def _constraint(request: ChatRequest, tools: list[dict[str, Any]], choice: str, 
         if wanted.json_schema is None:
             raise ValueError("response_format.json_schema: missing")
         return schema_constraint(wanted.json_schema.schema_)
-    if choice == "none" or (choice == "auto" and _lax(request)):
-        return None
-    return tool_constraint(tools, choice, request.parallel_tool_calls, max_chars=max(1, room))
+    return None
 
 
-def _lax(request: ChatRequest) -> bool:
-    """Every tool says `strict: false`: OpenAI's word for calls that no grammar holds to the schema."""
-    return all(tool.function.strict is False for tool in request.tools)
+def _strictly(request: ChatRequest, tools: list[dict[str, Any]], choice: str) -> Strictly:
+    """Calls that end within so many tokens, each of which has at least one character."""
+    return Strictly(
+        constraint=lambda room: tool_constraint(tools, choice, request.parallel_tool_calls, max_chars=max(1, room)),
+        fits=lambda call: not check_call(call, tools),
+    )
+
+
+def _are_held(request: ChatRequest, choice: str) -> bool:
+    """Whether calls are held to their schemas. Not if every tool says `strict: false`, OpenAI's word for it."""
+    lax = all(tool.function.strict is False for tool in request.tools)
+    return choice != "none" and not (choice == "auto" and lax)
 
 
 @dataclass

@@ -6,20 +6,22 @@ It knows the engine and the tokenizer, not HTTP or OpenAI's JSON.
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mantus.inference.engine import Engine, Handle, OnToken, Sampling, Token
-from mantus.serving.metrics import Watch
+from mantus.inference.engine import Engine, Handle, Sampling, Token
+from mantus.serving.metrics import REDONE, Watch
 from mantus.serving.schemas import Generation
-from mantus.text.calls import overlap
+from mantus.text.calls import Call, Malformed, StreamParser, overlap
 from mantus.text.grammar import Constraint
 from mantus.text.tokenizer import Tokenizer
 
 DEFAULT_TOKENS = 512
 SEEDS = (1 << 63) - 1
+REPEATED = 96
+"""Tokens of a call that repeats itself, thrice or more often, before it is made again."""
 
 
 class Busy(RuntimeError):
@@ -40,11 +42,22 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
+class Strictly:
+    """How to make a call once more that a loose grammar let grow too long, or out of its schema."""
+
+    constraint: Callable[[int], Constraint]
+    """Of so many tokens of room."""
+    fits: Callable[[Call], bool]
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One reply to make."""
 
     prompt: Sequence[int]
     sampling: Sampling
+    strictly: Strictly | None = None
+    """For replies whose constraint is loose."""
 
 
 @dataclass
@@ -87,7 +100,13 @@ class Generator:
         return found
 
     def jobs(
-        self, request: Generation, prompt: Sequence[int], limit: int | None, constraint: Constraint | None, top: int
+        self,
+        request: Generation,
+        prompt: Sequence[int],
+        limit: int | None,
+        constraint: Constraint | None,
+        top: int,
+        strictly: Strictly | None = None,
     ) -> list[Job]:
         """The `n` replies to one prompt. ValueError when it does not fit into the context."""
         room = self.engine.max_context - len(prompt)
@@ -106,57 +125,109 @@ class Generator:
             ignore_stop=request.ignore_eos,
             top=top,
         )
-        return [Job(prompt, replace(sampling, seed=(seed + copy) & SEEDS)) for copy in range(request.n)]
+        return [Job(prompt, replace(sampling, seed=(seed + copy) & SEEDS), strictly) for copy in range(request.n)]
 
     async def run(self, jobs: Sequence[Job], stops: Sequence[str]) -> AsyncGenerator[tuple[int, Piece], None]:
         """Pieces of several replies as they come, each with its job's number; leaving early cancels what is left.
 
+        A job with `strictly` gives the pieces of a call when it is whole; one that comes to no end is made once more.
         ValueError when the engine refuses a job, EngineFailed when it breaks.
         """
-        arrived: asyncio.Queue[tuple[int, Token]] = asyncio.Queue()
-        running = self._submit(jobs, stops, arrived)
+        arrived: Arrivals = asyncio.Queue()
+        watches = [Watch(self.name, len(job.prompt)) for job in jobs]
+        running = {number: self._begin(number, job, stops, watches[number], arrived) for number, job in enumerate(jobs)}
         try:
             while running:
                 number, token = await arrived.get()
-                if number not in running:  # cut by a stop string; its cancelling is under way
+                if number not in running:  # cut by a stop string, or made once more; its cancelling is under way
                     continue
-                handle, text, watch = running[number]
-                if token.id >= 0:
-                    watch.token()
-                shown, stopped = text.push(token)
-                finish = "stop" if stopped else token.finish
-                if finish:
-                    if not token.finish:
-                        handle.cancel()
-                    watch.finish(finish)
+                reply, index = running[number], number % len(jobs)
+                pieces = reply.push(token)
+                if pieces is None:
                     del running[number]
+                    if again := reply.again():
+                        number += len(jobs)
+                        running[number] = self._begin(number, again, stops, reply.watch, arrived)
+                        continue
+                    pieces = [Piece("", Token(-1, 0.0), "stop")]
+                if pieces and pieces[-1].finish:
+                    reply.watch.finish(pieces[-1].finish)
+                    running.pop(number, None)
                 _raise(token)
-                yield number, Piece(shown, token, finish)
+                for piece in pieces:
+                    yield index, piece
         finally:
-            for handle, _, watch in running.values():
-                handle.cancel()
-                watch.finish("cancelled")
+            for reply in running.values():
+                reply.handle.cancel()
+                reply.watch.finish("cancelled")
 
-    def _submit(
-        self, jobs: Sequence[Job], stops: Sequence[str], arrived: "asyncio.Queue[tuple[int, Token]]"
-    ) -> dict[int, tuple[Handle, "_Text", Watch]]:
-        """Start all jobs; their tokens go to `arrived`, whose loop is the running one."""
+    def _begin(self, number: int, job: Job, stops: Sequence[str], watch: Watch, arrived: "Arrivals") -> "_Reply":
+        """Start a job; its tokens go to `arrived` with this number, whose loop is the running one."""
         loop = asyncio.get_running_loop()
         if self._post is None or self._post.loop is not loop:
             self._post = _Post(loop)
         send = self._post.send
+        handle = self.engine.submit(job.prompt, job.sampling, lambda token: send(arrived, (number, token)))
+        return _Reply(job, handle, _Text(self.tokenizer, job.sampling.stop_ids, stops), watch)
 
-        def deliverer(number: int) -> OnToken:
-            return lambda token: send(arrived, (number, token))
 
-        return {
-            number: (
-                self.engine.submit(job.prompt, job.sampling, deliverer(number)),
-                _Text(self.tokenizer, job.sampling.stop_ids, stops),
-                Watch(self.name, len(job.prompt)),
-            )
-            for number, job in enumerate(jobs)
-        }
+@dataclass
+class _Reply:
+    """One reply while it comes. Of a loose job it holds a call back until that is whole."""
+
+    job: Job
+    handle: Handle
+    text: "_Text"
+    watch: Watch
+    given: list[int] = field(default_factory=list)
+    """Ids of the pieces that are not held."""
+    _held: list[Piece] = field(default_factory=list)
+    _parser: StreamParser = field(default_factory=StreamParser)
+
+    def push(self, token: Token) -> list[Piece] | None:
+        """What is settled with one more token; None when the call that is held has failed."""
+        if token.id >= 0:
+            self.watch.token()
+        shown, stopped = self.text.push(token)
+        finish = "stop" if stopped else token.finish
+        piece = Piece(shown, token, finish)
+        failed = self.job.strictly is not None and self._fails(piece, self.job.strictly)
+        if (finish or failed) and not token.finish:
+            self.handle.cancel()
+        if failed:
+            return None
+        self._held.append(piece)
+        if self._parser.holds and not finish:
+            return []
+        pieces, self._held = self._held, []
+        if self.job.strictly is not None:
+            self.given += [each.token.id for each in pieces]
+        return pieces
+
+    def _fails(self, piece: Piece, strictly: Strictly) -> bool:
+        """Whether a call does not fit, repeats itself, or has come to the limit instead of its end."""
+        found = [*self._parser.push(piece.text), *(self._parser.finish() if piece.finish else [])]
+        if piece.finish == "length" and any(isinstance(one, Malformed) for one in found):
+            return True
+        if any(isinstance(one, Call) and not strictly.fits(one) for one in found):
+            return True
+        return not piece.finish and _repeats([one.token.id for one in self._held[-REPEATED:]])
+
+    def again(self) -> Job | None:
+        """The same from the held call on, under the strict grammar; None where that is a call that nobody needs."""
+        assert self.job.strictly is not None
+        sampling = self.job.sampling
+        if self.given and not (sampling.constraint and sampling.constraint.tags):
+            return None
+        REDONE.inc()
+        room = sampling.max_tokens - len(self.given)
+        strict = replace(sampling, max_tokens=room, constraint=self.job.strictly.constraint(room))
+        return Job([*self.job.prompt, *self.given], strict)
+
+
+def _repeats(ids: list[int]) -> bool:
+    """Whether so many tokens are one short run of them again and again, which a small model never ends."""
+    return len(ids) == REPEATED and any(ids[size:] == ids[:-size] for size in range(1, REPEATED // 3 + 1))
 
 
 def _raise(token: Token) -> None:
@@ -164,6 +235,9 @@ def _raise(token: Token) -> None:
         raise ValueError(f"the engine refuses the request: {token.note}")
     if token.finish in ("error", "cancelled"):
         raise EngineFailed(token.note or "the server is shutting down")
+
+
+Arrivals = asyncio.Queue[tuple[int, Token]]
 
 
 class _Post:
@@ -174,9 +248,9 @@ class _Post:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop, self._waking = loop, False
-        self._sent: deque[tuple[asyncio.Queue[tuple[int, Token]], tuple[int, Token]]] = deque()
+        self._sent: deque[tuple[Arrivals, tuple[int, Token]]] = deque()
 
-    def send(self, to: "asyncio.Queue[tuple[int, Token]]", token: tuple[int, Token]) -> None:
+    def send(self, to: Arrivals, token: tuple[int, Token]) -> None:
         """Put a token into a queue of the loop's; called on the engine's thread."""
         self._sent.append((to, token))
         if not self._waking:

@@ -55,6 +55,7 @@ REPLY_SIZE = Histogram("vllm:request_generation_tokens", "Generated tokens a req
 
 HTTP = Counter("mantus_http_requests", "HTTP requests", ("path", "code"))
 TOOL_CALLS = Counter("mantus_tool_calls", "Tool calls in replies", ("tool", "outcome"))
+REDONE = Counter("mantus_tool_calls_redone", "Tool calls that grew too long or broke their schema, and were made again")
 MODEL = Gauge("mantus_model_info", "What is served", ("model_name", "release", "variant", "version"))
 
 

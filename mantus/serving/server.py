@@ -10,7 +10,9 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -49,6 +51,8 @@ def serve(config: ServeConfig) -> None:
     if keys:
         app.add_middleware(KeyGuard, keys=keys)
     app.add_middleware(Drain)
+    with _naming(config):
+        listener.listen()  # another may have taken the port meanwhile
     print(f"serving {config.name} ({variant}) at http://{config.host}:{config.port}/v1", flush=True)
     print(f"try: curl http://{config.host}:{config.port}/v1/models, or a browser at its root", flush=True)
     _run(config, generator, listener)
@@ -166,12 +170,18 @@ def _bind(config: ServeConfig) -> socket.socket:
     """The address to serve at, taken before the model is loaded. It listens only once there is somebody to answer."""
     listener = socket.socket(socket.AF_INET6 if ":" in config.host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
+    with _naming(config):
         listener.bind((config.host, config.port))
-    except OSError as error:
-        listener.close()
-        raise ValueError(f"serve.port: {config.host}:{config.port} cannot be used: {error.strerror}") from None
     return listener
+
+
+@contextmanager
+def _naming(config: ServeConfig) -> Iterator[None]:
+    """ValueError that names the address, for what its socket refuses."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"serve.port: {config.host}:{config.port} cannot be used: {error.strerror}") from None
 
 
 def _quiet() -> None:

@@ -101,6 +101,11 @@ class StreamParser:
         self._over = False
         self._scanned, self._first_mark, self._quote = 0, -1, ""
 
+    @property
+    def holds(self) -> bool:
+        """Whether some of the reply is held back: a call that is not whole, or what may be the start of one."""
+        return self._step == self._call or self._buffer != ""
+
     def push(self, text: str) -> list[Event]:
         """Take more of the reply; what it settles."""
         self._buffer += text

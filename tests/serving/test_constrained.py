@@ -82,6 +82,30 @@ def test_a_few_calls_on_random_schemas(address: str):
     assert wrong(address, range(24)) == []
 
 
+def test_a_call_that_breaks_a_bound_is_made_again(address: str):
+    three = {"type": "string", "minLength": 3, "maxLength": 3}
+    takes = {"type": "object", "properties": {"a": three}, "required": ["a"]}
+    tool = {"type": "function", "function": {"name": "f", "parameters": takes}}
+    asked = {
+        "messages": [{"role": "user", "content": "?"}],
+        "tools": [tool],
+        "tool_choice": "required",
+        "temperature": 1,
+    }
+
+    def redone() -> float:
+        lines = httpx.get(f"{address.removesuffix('/v1')}/metrics").text.splitlines()
+        return next(float(line.split()[1]) for line in lines if line.startswith("mantus_tool_calls_redone_total "))
+
+    before = redone()
+    for seed in range(4):
+        body = {**asked, "seed": seed, "parallel_tool_calls": False}
+        answer = httpx.post(f"{address}/chat/completions", json=body, timeout=60).json()
+        (made,) = answer["choices"][0]["message"]["tool_calls"]
+        assert len(json.loads(made["function"]["arguments"])["a"]) == 3
+    assert redone() > before, "hardly a string of a model that knows nothing has three letters"
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_a_thousand_calls_on_random_schemas(untrained: Path):

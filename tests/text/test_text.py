@@ -159,7 +159,8 @@ def test_split_words_have_the_same_tokens_wherever_they_stand(tmp_path: Path):
 
 def longest(rule: str) -> int:
     """Letters of the longest string that a rule lets through."""
-    return sum(int(size) * int(most) for size, most in re.findall(r"c(\d+)\{(?:\d+,)?(\d+)\}", rule))
+    counted = sum(int(most) for most in re.findall(r"s\d+_(\d+)", rule))
+    return counted + sum(int(size) * int(most) for size, most in re.findall(r"c(\d+)\{(?:\d+,)?(\d+)\}", rule))
 
 
 @pytest.mark.parametrize("choice", ["required", "auto", "mail"])
@@ -169,7 +170,7 @@ def test_the_strings_of_a_call_share_the_room(choice: str):
     for room in (160, 700, 5000):
         constraint = tool_constraint([mail], choice, max_chars=room)
         grammar = constraint.ebnf or constraint.tags[0].arguments
-        bounds = [longest(line) for line in grammar.splitlines() if "c1{" in line]
+        bounds = [size for line in grammar.splitlines() if '::= "\\""' in line and (size := longest(line))]
         assert "c1*" not in grammar
         assert sorted(bounds)[0] == 20
         assert room - 100 < sum(bounds) <= room - len(format_call(Call("mail", dict.fromkeys(texts, ""))))
@@ -177,10 +178,32 @@ def test_the_strings_of_a_call_share_the_room(choice: str):
     assert "c1*" in (unbounded.ebnf or unbounded.tags[0].arguments)
 
 
-@pytest.mark.parametrize(("low", "high"), [(0, 5), (0, 64), (3, 100), (70, 75), (0, 2000), (600, 600)])
+@pytest.mark.parametrize(("low", "high"), [(0, 65), (3, 100), (70, 75), (0, 2000), (600, 600)])
 def test_a_counted_string_has_the_letters_asked_for(low: int, high: int):
     schema = {"type": "string", "minLength": low, "maxLength": high}
     (rule,) = [line for line in schema_constraint(schema).ebnf.splitlines() if line.startswith("j0")]
     assert longest(rule) == high
     least = sum(int(size) * int(num) for size, num in re.findall(r"c(\d+)\{(\d+)\}", rule))
     assert least == low
+
+
+def test_short_strings_of_a_grammar_are_counted_letter_by_letter_while_they_are_few():
+    bounds = [(0, 5), (2, 40), (2, 40), (0, 20), (19, 19)]
+    texts = {f"p{i}": {"type": "string", "minLength": low, "maxLength": high} for i, (low, high) in enumerate(bounds)}
+    rules = dict(
+        line.split(" ::= ") for line in schema_constraint({"type": "object", "properties": texts}).ebnf.splitlines()
+    )
+    assert rules["s0_5"] == "(c1 (c1 (c1 (c1 (c1)?)?)?)?)?"
+    assert rules["s2_40"].startswith("c1 c1 (c1 (")
+    assert (rules["s2_40"].count("c1"), rules["s2_40"].count("?")) == (40, 38)
+    assert "s0_20" not in rules
+    assert any("c8{0,1}" in body for body in rules.values())
+    assert "s19_19" in rules
+
+
+def test_a_loose_grammar_has_no_bounds_of_strings():
+    texts = {"to": {"type": "string", "minLength": 3, "maxLength": 5}, "code": {"enum": ["a"]}}
+    tool = {"function": {"name": "f", "parameters": {"type": "object", "properties": texts, "required": ["to"]}}}
+    for constraint in (tool_constraint([tool], choice, loose=True) for choice in ("required", "auto", "f")):
+        grammar = constraint.ebnf or constraint.tags[0].arguments
+        assert '"\\"" c1* "\\""' in grammar
