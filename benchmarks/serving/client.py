@@ -29,8 +29,8 @@ async def measure(base: str, plan: Plan) -> Speeds:
 
 
 def session(base: str) -> aiohttp.ClientSession:
-    """A client of an endpoint, with as many connections as it has requests. base: with /v1."""
-    timeout, connector = aiohttp.ClientTimeout(600), aiohttp.TCPConnector(limit=0)
+    """A client of an endpoint, with a connection for each request: not every server keeps them. base: with /v1."""
+    timeout, connector = aiohttp.ClientTimeout(600), aiohttp.TCPConnector(limit=0, force_close=True)
     return aiohttp.ClientSession(f"{base}/", timeout=timeout, connector=connector)
 
 
