@@ -48,11 +48,9 @@ def prepare(generator: Generator, request: ChatRequest) -> Chat:
     except json.JSONDecodeError as error:
         raise ValueError(f"messages: the arguments of a tool call are not JSON ({error})") from None
     limit = request.max_completion_tokens or request.max_tokens or DEFAULT_TOKENS
-    constraint = _form(request, choice)
-    strictly = None
-    if constraint is None and _are_held(request, choice):
-        constraint = tool_constraint(tools, choice, request.parallel_tool_calls, loose=True)
-        strictly = _strictly(request, tools, choice)
+    constraint, strictly = _form(request, choice), None
+    if constraint is None:
+        constraint, strictly = _held(request, tools, choice)
     jobs = generator.jobs(request, prompt, limit, constraint, request.top_logprobs, strictly)
     return Chat(generator, request, jobs, tools)
 
@@ -69,18 +67,22 @@ def _form(request: ChatRequest, choice: str) -> Constraint | None:
     return None
 
 
-def _strictly(request: ChatRequest, tools: list[dict[str, Any]], choice: str) -> Strictly:
-    """Calls that end within so many tokens, each of which has at least one character."""
-    return Strictly(
-        constraint=lambda room: tool_constraint(tools, choice, request.parallel_tool_calls, max_chars=max(1, room)),
+def _held(
+    request: ChatRequest, tools: list[dict[str, Any]], choice: str
+) -> tuple[Constraint, Strictly] | tuple[None, None]:
+    """The grammar of calls, and how to make one that must end within so many tokens (of a character at least).
+
+    None where nothing holds them: there are to be none, or every tool says `strict: false`, OpenAI's word for it.
+    """
+    lax = all(tool.function.strict is False for tool in request.tools)
+    if choice == "none" or (choice == "auto" and lax):
+        return None, None
+    parallel = request.parallel_tool_calls
+    strictly = Strictly(
+        constraint=lambda room: tool_constraint(tools, choice, parallel, max_chars=max(1, room)),
         fits=lambda call: not check_call(call, tools),
     )
-
-
-def _are_held(request: ChatRequest, choice: str) -> bool:
-    """Whether calls are held to their schemas. Not if every tool says `strict: false`, OpenAI's word for it."""
-    lax = all(tool.function.strict is False for tool in request.tools)
-    return choice != "none" and not (choice == "auto" and lax)
+    return tool_constraint(tools, choice, parallel, loose=True), strictly
 
 
 @dataclass

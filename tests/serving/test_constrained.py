@@ -86,12 +86,7 @@ def test_a_call_that_breaks_a_bound_is_made_again(address: str):
     three = {"type": "string", "minLength": 3, "maxLength": 3}
     takes = {"type": "object", "properties": {"a": three}, "required": ["a"]}
     tool = {"type": "function", "function": {"name": "f", "parameters": takes}}
-    asked = {
-        "messages": [{"role": "user", "content": "?"}],
-        "tools": [tool],
-        "tool_choice": "required",
-        "temperature": 1,
-    }
+    asked = {"messages": [{"role": "user", "content": "?"}], "tools": [tool], "tool_choice": "required"}
 
     def redone() -> float:
         lines = httpx.get(f"{address.removesuffix('/v1')}/metrics").text.splitlines()

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mantus.model.hf import load_model
-from mantus.serving.chat import _are_held
+from mantus.serving.chat import _held
 from mantus.serving.config import ServeConfig
 from mantus.serving.schemas import ChatRequest
 from mantus.serving.server import UNUSED, find_variant
@@ -194,4 +194,4 @@ def test_tools_that_say_strict_false_are_not_held_to_a_grammar():
     lax = {"type": "function", "function": {**TOOL["function"], "strict": False}}
     for tools, choice, held in (([lax], "auto", False), ([lax, TOOL], "auto", True), ([lax], "required", True)):
         request = ChatRequest(messages=HELLO, tools=tools, tool_choice=choice)
-        assert _are_held(request, request.choice) == held
+        assert (_held(request, request.offered, request.choice)[0] is not None) == held

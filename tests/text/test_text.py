@@ -178,7 +178,7 @@ def test_the_strings_of_a_call_share_the_room(choice: str):
     assert "c1*" in (unbounded.ebnf or unbounded.tags[0].arguments)
 
 
-@pytest.mark.parametrize(("low", "high"), [(0, 65), (3, 100), (70, 75), (0, 2000), (600, 600)])
+@pytest.mark.parametrize(("low", "high"), [(0, 5), (0, 64), (0, 65), (3, 100), (70, 75), (0, 2000), (600, 600)])
 def test_a_counted_string_has_the_letters_asked_for(low: int, high: int):
     schema = {"type": "string", "minLength": low, "maxLength": high}
     (rule,) = [line for line in schema_constraint(schema).ebnf.splitlines() if line.startswith("j0")]
